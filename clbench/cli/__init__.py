@@ -1,0 +1,1 @@
+"""`clbench COMMAND ...`: the first word picks the command, one file each."""

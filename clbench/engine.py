@@ -1,0 +1,294 @@
+"""The one loop over experiences.
+
+stream = handle.open(seed)
+strategy = build(config, problem)
+for experience in stream:
+strategy.learn(experience)        # the only call whose time is the strategy's
+predict on the test sets          # of all experiences seen (task-incremental: of all)
+write checkpoint and record       # a kill from here on loses nothing before here
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import io
+import time
+import traceback
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from clbench import environment, record, seeding
+from clbench.errors import ClbenchError, DataError, DivergedError, IncompatibleError
+from clbench.models.classifier import Classifier, build_classifier
+from clbench.record import Cost, ExperienceInfo, Measurement, Record, Setting, Status
+from clbench.run import Run
+from clbench.scenario import Experience, Stream, scenarios
+from clbench.strategy import Problem, Strategy, strategies
+from clbench.table import Table
+
+BATCH = 256  # test examples per call of predict
+
+
+def execute(run: Run) -> Record:
+    """Carry a run out, go on with it where it was killed, or return it where it is finished.
+
+    Several processes may ask for the same run: one works, the others wait for its record.
+
+    Raises:
+        ClbenchError: what the run asks for does not fit together, or its data have changed since it began.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(run.folder / "lock"))
+        except OSError as error:
+            raise ClbenchError(
+                f"cannot write to {run.folder} ({error.strerror}); choose another output=FOLDER"
+            ) from error
+        found = record.read(run.folder)
+        if found is not None and found.status is not Status.RUNNING:
+            return found
+        try:
+            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+                return _Session(run).go_on()
+        except ClbenchError:
+            raise
+        except Exception:
+            record.write_atomically(run.folder / "error.txt", traceback.format_exc().encode())
+            raise
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A record and the learner's state that belongs to it, in one file so that they cannot part."""
+
+    record: Record
+    state: dict[str, Any]
+
+    def write(self, run: Run) -> None:
+        """Write ``checkpoint.pt``, then the record for people and reports."""
+        buffer = io.BytesIO()
+        torch.save({"record": record.to_json(self.record), "state": self.state}, buffer)
+        record.write_atomically(run.folder / "checkpoint.pt", buffer.getvalue())
+        record.write(run.folder, self.record)
+
+    @classmethod
+    def read(cls, run: Run, device: torch.device) -> Checkpoint | None:
+        """The run's checkpoint; None where there is none."""
+        path = run.folder / "checkpoint.pt"
+        if not path.exists():
+            return None
+        raw = torch.load(path, map_location=device, weights_only=True)
+        return cls(record.from_json(raw["record"]), raw["state"])
+
+
+class _Session:
+    """One process's work on one run."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.device = run, torch.device(run.device)
+        self.stream = run.handle().open(run.seed)
+        with seeding.isolated(run.seed, "initialise"):
+            self.strategy = build_strategy(run, self.stream)
+
+    def go_on(self) -> Record:
+        current = self._begin_or_resume()
+        for experience in self.stream.experiences[current.learnt :]:
+            current = self._experience(current, experience)
+            if current.status is Status.DIVERGED:
+                break
+        if current.status is Status.RUNNING:
+            digest = state_digest(self.strategy.state())
+            current = replace(current, status=Status.FINISHED, state_digest=digest)
+        record.write(self.run.folder, current)
+        (self.run.folder / "checkpoint.pt").unlink(missing_ok=True)
+        return current
+
+    def _begin_or_resume(self) -> Record:
+        checkpoint = Checkpoint.read(self.run, self.device)
+        if checkpoint is None:
+            fresh = new_record(self.run, self.stream)
+            before = measure(self.strategy, self.stream, 0) if self.stream.setting is Setting.TASK_INCREMENTAL else ()
+            return replace(fresh, measurements=before)
+        if checkpoint.record.data_digest != self.stream.digest:
+            raise DataError(
+                f"{self.run.folder} was begun on other data (digest {checkpoint.record.data_digest[:12]}, "
+                f"now {self.stream.digest[:12]}); put the old data back, or delete the folder to begin anew"
+            )
+        self.strategy.restore(checkpoint.state)
+        return checkpoint.record
+
+    def _experience(self, current: Record, experience: Experience) -> Record:
+        environment.reset_peak(self.device)
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            learn(self.strategy, experience)
+            self._wait()
+        except DivergedError as error:
+            return replace(current, status=Status.DIVERGED, problem=str(error))
+        learnt, learnt_cpu = time.perf_counter(), time.process_time()
+        measured = measure(self.strategy, self.stream, experience.index + 1)
+        parameters, trained = self.strategy.parameters()
+        cost = Cost(
+            experience=experience.index,
+            learn_seconds=learnt - wall,
+            learn_cpu_seconds=learnt_cpu - cpu,
+            evaluate_seconds=time.perf_counter() - learnt,
+            peak_bytes=environment.peak_bytes(self.device),
+            stored_bytes=self.strategy.stored_bytes(),
+            parameters=parameters,
+            trainable_parameters=trained,
+        )
+        notes = self.strategy.notes()
+        current = replace(
+            current,
+            measurements=(*current.measurements, *measured),
+            costs=(*current.costs, cost),
+            notes={**current.notes, str(experience.index): notes} if notes else current.notes,
+        )
+        Checkpoint(current, self.strategy.state()).write(self.run)
+        return current
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def build_strategy(run: Run, stream: Stream) -> Strategy:
+    """The run's strategy, freshly initialised for this stream.
+
+    Raises:
+        IncompatibleError: the strategy says that it cannot take this problem.
+    """
+    tasks = stream.task_of_class if stream.setting is Setting.TASK_INCREMENTAL else None
+
+    def model() -> Classifier:
+        scenario, _ = scenarios.load(scenarios.name_of(run.scenario))
+        classifier = build_classifier(run.model, stream.shape, scenario.default_model, tasks)
+        # With task identity all outputs stand from the start: forward transfer asks them before they are trained.
+        classifier.grow(len(tasks or ()))
+        return classifier.to(run.device)
+
+    problem = Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed)
+    name = strategies.name_of(run.strategy)
+    strategy, _ = strategies.load(name)
+    reason = strategy.skip(run.strategy, problem)
+    if reason is not None:
+        raise IncompatibleError(f"strategy {name} cannot run here: {reason}")
+    with seeding.isolated(run.seed, "initialise"):
+        return strategies.build(run.strategy, problem)
+
+
+def learn(strategy: Strategy, experience: Experience) -> None:
+    """Have the strategy learn one experience, every random number decided by the seed and the experience.
+
+    Raises:
+        DivergedError: the loss is no longer finite.
+    """
+    with seeding.isolated(strategy.problem.seed, "learn", experience.index):
+        strategy.learn(experience)
+
+
+def measure(strategy: Strategy, stream: Stream, after: int) -> tuple[Measurement, ...]:
+    """Count right answers on the test sets, in one pass over all of them.
+
+    Args:
+        strategy: what answers.
+        stream: what is asked.
+        after: experiences learnt so far. Class-incremental streams are asked about those only; task-incremental ones
+            about all, since forward transfer is defined there.
+    """
+    told = stream.setting is Setting.TASK_INCREMENTAL
+    asked = stream.experiences if told else stream.experiences[:after]
+    test = Table(asked[0].test.source, torch.cat([e.test.rows for e in asked]))
+    hits = []
+    with seeding.isolated(strategy.problem.seed, "measure", after):
+        for batch in test.batches(BATCH):
+            labels = batch["label"]
+            shown = {name: c for name, c in batch.items() if name != "label" and (told or name != "task")}
+            hits.append(strategy.predict(shown) == labels)
+    right = torch.cat(hits).cpu()
+    counts = [int(part.sum()) for part in right.split([len(e.test) for e in asked])]
+    return tuple(Measurement(after, e.index, n, len(e.test)) for e, n in zip(asked, counts, strict=True))
+
+
+def new_record(run: Run, stream: Stream) -> Record:
+    """The record of a run that has learnt nothing yet."""
+    scenario, _ = scenarios.load(scenarios.name_of(run.scenario))
+    strategy, _ = strategies.load(strategies.name_of(run.strategy))
+    return Record(
+        run=run.identity,
+        status=Status.RUNNING,
+        scenario=scenarios.name_of(run.scenario),
+        scenario_config=record.plain(run.scenario),
+        scenario_version=scenario.version,
+        part=run.part,
+        split_seed=run.split_seed,
+        swapped=run.swap,
+        setting=stream.setting,
+        strategy=strategies.name_of(run.strategy),
+        strategy_config=record.plain(run.strategy),
+        strategy_version=strategy.version,
+        model_config=record.plain(run.model),
+        asked=dict(run.asked),
+        protocol=run.protocol,
+        phase=run.phase,
+        selection=run.selection,
+        seed=run.seed,
+        data_digest=stream.digest,
+        experiences=tuple(
+            ExperienceInfo(e.name, len(e.classes), len(e.train), len(e.test)) for e in stream.experiences
+        ),
+        environment=environment.describe(torch.device(run.device)),
+        started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def state_digest(state: Any) -> str:
+    """sha256 over a learner's state: names, shapes and bytes of all tensors, and all other values."""
+    total = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, Tensor):
+            total.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, dict):
+            for key in sorted(value):
+                total.update(f"{key}:".encode())
+                add(value[key])
+        elif isinstance(value, list | tuple):
+            for item in value:
+                add(item)
+        else:
+            total.update(repr(value).encode())
+
+    add(state)
+    return total.hexdigest()
+
+
+def estimate_seconds(run: Run, examples: int = 128) -> float:
+    """Roughly how long a run will learn, from slices of its first two experiences and one epoch.
+
+    The first slice warms up; the second is timed, so that exemplars, teachers and penalties are at work. Also the
+    earliest moment at which everything about a run has been put together once.
+
+    Raises:
+        ClbenchError: the run cannot be put together.
+    """
+    epochs = int(getattr(run.strategy, "epochs", 1))
+    config = replace(run.strategy, epochs=1) if epochs > 1 else run.strategy
+    stream = run.handle().open(run.seed)
+    strategy = build_strategy(replace(run, strategy=config), stream)
+    for experience in stream.experiences[:2]:
+        table = experience.train.select(torch.arange(min(examples, len(experience.train))))
+        begun = time.perf_counter()
+        with contextlib.suppress(DivergedError):
+            learn(strategy, replace(experience, train=table))
+        seconds = (time.perf_counter() - begun) / len(table)
+    return seconds * epochs * strategy.workload(stream)

@@ -1,0 +1,71 @@
+"""Several runs side by side, each in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+
+from clbench import engine
+from clbench.executor import Executor, cores, executors
+from clbench.record import Record
+from clbench.run import Run
+from clbench.space import require
+
+
+@dataclass
+class ProcessesConfig:
+    """How many, and how wide."""
+
+    workers: int | None = None  # processes; null: one per core, or one where the device is a GPU
+    threads: int | None = None  # torch threads in each; null: the cores divided by the workers
+
+    def __post_init__(self) -> None:
+        require(self.workers is None or self.workers >= 1, "executor.workers", ">= 1 or null", self.workers)
+        require(self.threads is None or self.threads >= 1, "executor.threads", ">= 1 or null", self.threads)
+
+
+@executors.register(ProcessesConfig)
+class Processes(Executor):
+    """A pool of worker processes, started when they are needed; they end with this process, however it ends."""
+
+    config: ProcessesConfig
+
+    def __init__(self, config: ProcessesConfig, jobs: int, device: str) -> None:
+        super().__init__(config, jobs, device)
+        usual = 1 if device == "cuda" else cores()
+        self.workers = max(1, min(config.workers or usual, jobs))
+        threads = config.threads or max(1, cores() // self.workers)
+        self._pool = ProcessPoolExecutor(
+            self.workers, multiprocessing.get_context("spawn"), initializer=_set_up, initargs=(threads,)
+        )
+
+    def submit(self, run: Run) -> Future[Record]:
+        """Queue the run."""
+        return self._pool.submit(engine.execute, run)
+
+    def stop(self) -> None:
+        """End the workers; a run in progress goes on from its last experience the next time."""
+        workers = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            worker.terminate()
+
+
+def _set_up(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    multiprocessing.connection.wait([parent])
+    os._exit(1)

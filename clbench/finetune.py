@@ -1,0 +1,210 @@
+"""The one gradient loop. Most strategies are this loop with one or two hooks of their own.
+
+model.grow(outputs)
+begin(experience)                 # freeze, copy a teacher, ...
+for each epoch, for each batch of the experience (and of the exemplar memory):
+loss(batch).backward(); clip; optimiser step; after_step()
+end(experience)                   # estimate importances, ...
+memory.update(experience)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clbench import seeding
+from clbench.errors import DivergedError
+from clbench.memory import ExemplarMemory, MemoryConfig
+from clbench.scenario import Experience
+from clbench.space import LogUniform, require, searched
+from clbench.strategy import Problem, Strategy
+from clbench.table import Batch, Table
+
+EVALUATION_BATCH = 256  # examples
+
+
+class Optimizer(Enum):
+    """Update rules, each torch's own."""
+
+    SGD = "sgd"
+    ADAMW = "adamw"
+
+
+class Schedule(Enum):
+    """The learning rate's course within one experience."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"  # from lr to 0
+    STEP = "step"  # a tenth after 3/5 and again after 4/5 of the steps
+
+
+@dataclass
+class FineTuneConfig:
+    """Fields that every gradient-trained strategy shares. Epochs and batch size are not searched: equal compute."""
+
+    epochs: int = 10  # passes over each experience
+    batch_size: int = 32  # new examples per step
+    lr: float = searched(0.05, LogUniform(1e-3, 0.5))  # learning rate at the start of each experience
+    optimizer: Optimizer = Optimizer.SGD  # update rule
+    momentum: float = 0.9  # of SGD
+    weight_decay: float = searched(1e-4, LogUniform(1e-5, 1e-2))  # L2 penalty under SGD, decoupled under AdamW
+    schedule: Schedule = Schedule.COSINE  # course of the learning rate within one experience
+    clip: float | None = None  # largest norm of the gradient; None: not clipped
+    amp: bool = True  # bfloat16 autocast; on GPUs only
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "strategy.epochs", ">= 1", self.epochs)
+        require(self.batch_size >= 1, "strategy.batch_size", ">= 1", self.batch_size)
+        require(self.lr > 0 and math.isfinite(self.lr), "strategy.lr", "> 0", self.lr)
+        require(0 <= self.momentum < 1, "strategy.momentum", "in [0, 1)", self.momentum)
+        require(self.weight_decay >= 0, "strategy.weight_decay", ">= 0", self.weight_decay)
+        require(self.clip is None or self.clip > 0, "strategy.clip", "> 0 or null", self.clip)
+
+
+class FineTune(Strategy):
+    """Fine-tune one model on each experience in turn, with an optional exemplar memory.
+
+    Attributes:
+        model: answers ``loss(batch)``, ``logits(batch)``, ``features(batch)`` and ``predict(batch)``.
+        memory: exemplars of past experiences; empty unless ``config.memory.capacity`` is set.
+        auxiliary: tensors that a subclass keeps for later experiences; saved, restored and weighed by this class.
+    """
+
+    config: FineTuneConfig
+
+    def __init__(self, config: FineTuneConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.model = problem.model()
+        self.memory = ExemplarMemory(config.memory)
+        self.auxiliary: dict[str, Tensor] = {}
+        self.trained = 0  # parameters that the last experience could change
+
+    def begin(self, experience: Experience) -> None:
+        """Before the first step, the model having grown."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The scalar that one step descends."""
+        return self.model.loss(batch)
+
+    def after_step(self) -> None:
+        """After each optimiser step."""
+
+    def end(self, experience: Experience) -> None:
+        """After the last step, before the memory is updated."""
+
+    def training_table(self, experience: Experience) -> Table:
+        """The rows that epochs run over."""
+        return experience.train
+
+    def learn(self, experience: Experience) -> None:
+        """Learn one experience, as the module's docstring draws it."""
+        self.model.grow(experience.outputs)
+        self.model.to(self.problem.device).train()
+        self.begin(experience)
+        self._fit(experience)
+        self.end(experience)
+        draws = seeding.generator(self.problem.seed, "memory", experience.index)
+        self.memory.update(experience.train, draws, self.features)
+
+    def _fit(self, experience: Experience) -> None:
+        table, device = self.training_table(experience), self.problem.device
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        self.trained = sum(p.numel() for p in trainable)
+        optimizer = self._optimizer(trainable)
+        augment = seeding.generator(self.problem.seed, "augment", experience.index, device=device)
+        steps = self.config.epochs * math.ceil(len(table) / self.config.batch_size)
+        losses = torch.zeros((), device=device)
+        for step, (rows, ends_epoch) in enumerate(self._rows(table, experience.index)):
+            batch = self.problem.transform.train(table.source.take(rows), augment)
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.lr * rate(self.config.schedule, step, steps)
+            losses += self._step(batch, optimizer, trainable)
+            # Looking at a number waits for the GPU, so it is done once per epoch only.
+            if ends_epoch and not math.isfinite(losses):
+                raise DivergedError(f"the loss of experience {experience.index} is {float(losses)} by step {step + 1}")
+
+    def _rows(self, table: Table, index: int) -> Iterator[tuple[Tensor, bool]]:
+        order = seeding.generator(self.problem.seed, "order", index)
+        draws = seeding.generator(self.problem.seed, "replay", index)
+        for _ in range(self.config.epochs):
+            batches = list(table.row_batches(self.config.batch_size, order))
+            for number, rows in enumerate(batches, start=1):
+                exemplars = self.memory.draw(draws).to(rows.device) if len(self.memory) else rows[:0]
+                yield torch.cat((rows, exemplars)), number == len(batches)
+
+    def _step(self, batch: Batch, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter]) -> Tensor:
+        device = self.problem.device.type
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=self.config.amp and device == "cuda"):
+            loss = self.loss(batch)
+        loss.backward()
+        if self.config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(trainable, self.config.clip)
+        optimizer.step()
+        self.after_step()
+        return loss.detach()
+
+    def _optimizer(self, trainable: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        config = self.config
+        if config.optimizer is Optimizer.ADAMW:
+            return torch.optim.AdamW(trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        return torch.optim.SGD(
+            trainable, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        )
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Tensor:
+        """Labels (N,) int64."""
+        self.model.eval()
+        return self.model.predict(self.problem.transform.evaluate(batch))
+
+    @torch.no_grad()
+    def features(self, table: Table) -> Tensor:
+        """The backbone's features (N, F) of a table's examples, not augmented."""
+        self.model.eval()
+        transform = self.problem.transform
+        return torch.cat([self.model.features(transform.evaluate(b)) for b in table.batches(EVALUATION_BATCH)])
+
+    def stored_bytes(self) -> int:
+        """Bytes of exemplars and auxiliary tensors."""
+        return self.memory.stored_bytes() + sum(t.numel() * t.element_size() for t in self.auxiliary.values())
+
+    def parameters(self) -> tuple[int, int]:
+        """Numbers of parameters (all, those that the last experience trained)."""
+        return sum(p.numel() for p in self.model.parameters()), self.trained
+
+    def state(self) -> dict[str, Any]:
+        """Model, exemplars and auxiliary tensors."""
+        return {
+            "outputs": self.model.outputs,
+            "model": self.model.state_dict(),
+            "memory": self.memory.state(),
+            "auxiliary": self.auxiliary,
+            "trained": self.trained,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on as the strategy whose `state` this is would."""
+        self.model.grow(state["outputs"])
+        self.model.to(self.problem.device)
+        self.model.load_state_dict(state["model"])
+        self.memory.restore(state["memory"])
+        self.auxiliary = {name: tensor.to(self.problem.device) for name, tensor in state["auxiliary"].items()}
+        self.trained = state["trained"]
+
+
+def rate(schedule: Schedule, step: int, steps: int) -> float:
+    """The learning rate's factor at ``step`` of ``steps``, both counted in optimiser steps of one experience."""
+    if schedule is Schedule.COSINE:
+        return (1 + math.cos(math.pi * step / steps)) / 2
+    if schedule is Schedule.STEP:
+        return float(0.1 ** ((step >= 0.6 * steps) + (step >= 0.8 * steps)))
+    return 1.0

@@ -1,0 +1,250 @@
+"""Figures of merit, each a pure function of one record's counts. Nothing here trains, predicts or reads files.
+
+Notation: T experiences; R[t, j] is the accuracy on experience j after learning experiences 0..t, in percent; a_t is the
+accuracy over the test examples of experiences 0..t together. Libraries call different things "forgetting" and
+"backward transfer", so a name here belongs to one formula. Accuracies are in percent, differences in percentage points.
+
+A diverged run counts as chance wherever it was not measured: 100 / (classes seen so far) where the learner is not told
+the experience, 100 / (classes of that experience) where it is. A run that is still going on gives NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from clbench.errors import ClbenchError
+from clbench.record import Record, Setting, Status
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+
+def accuracy_matrix(record: Record) -> Array:
+    """R (T, T), percent: row t after learning experience t, column j the experience tested; NaN = not measured."""
+    correct, total = _counts(record)
+    return 100 * correct[1:] / total[1:]
+
+
+def initial_accuracies(record: Record) -> Array:
+    """Accuracy on each experience before any training, b (T,), percent; NaN = not measured."""
+    correct, total = _counts(record)
+    initial: Array = 100 * correct[0] / total[0]
+    return initial
+
+
+def seen_accuracy(record: Record) -> Array:
+    """Accuracy over the test examples of experiences 0..t together (micro average), a (T,), percent."""
+    correct, total = _counts(record)
+    seen = np.tri(len(record.experiences), dtype=bool)
+    hits, asked = (np.where(seen, counts[1:], 0.0).sum(axis=1) for counts in (correct, total))
+    seen_so_far: Array = 100 * hits / asked
+    return seen_so_far
+
+
+def average_incremental_accuracy(record: Record) -> float:
+    """(1/T) sum_t a_t, percent. Rebuffi et al. 2017 (iCaRL), "average incremental accuracy"."""
+    return float(seen_accuracy(record).mean())
+
+
+def last_accuracy(record: Record) -> float:
+    """a_{T-1}, percent: accuracy over all test examples after the last experience."""
+    return float(seen_accuracy(record)[-1])
+
+
+def last_accuracy_macro(record: Record) -> float:
+    """(1/T) sum_j R[T-1, j], percent: every experience counts the same, whatever its size. Lopez-Paz & Ranzato 2017."""
+    return float(accuracy_matrix(record)[-1].mean())
+
+
+def forgetting_max_prev(record: Record) -> float:
+    """1/(T-1) sum_{j<T-1} (max_{j<=l<=T-2} R[l, j] - R[T-1, j]), percentage points; NaN for T = 1.
+
+    Chaudhry et al. 2018 (Riemannian walk), eq. 3. The maximum leaves the last row out, so the value is negative where
+    the last experience helped the earlier ones.
+    """
+    return _forgetting(record, last_row_counts=False)
+
+
+def forgetting_max_all(record: Record) -> float:
+    """As `forgetting_max_prev`, with max_{j<=l<=T-1}: never below 0. What PyCIL and Mammoth call forgetting."""
+    return _forgetting(record, last_row_counts=True)
+
+
+def bwt_gem(record: Record) -> float:
+    """1/(T-1) sum_{j<T-1} (R[T-1, j] - R[j, j]), percentage points; NaN for T = 1. Lopez-Paz & Ranzato 2017 (GEM).
+
+    Its negative is what Avalanche calls forgetting.
+    """
+    return _mean(_changes(record)[-1, :-1])
+
+
+def bwt_pairs(record: Record) -> float:
+    """2/(T(T-1)) sum_{j<t} (R[t, j] - R[j, j]), percentage points; NaN for T = 1. Diaz-Rodriguez et al. 2018."""
+    changes = _changes(record)
+    return _mean(changes[np.tri(len(changes), k=-1, dtype=bool)])
+
+
+def bwt_trace(record: Record) -> float:
+    """`bwt_gem` times (T-1)/T: 1/T sum_{j<T} (R[T-1, j] - R[j, j]), percentage points; NaN for T = 1.
+
+    Wang et al. 2023 (TRACE). The last experience's change, always 0, is averaged in.
+    """
+    changes = _changes(record)
+    return _mean(changes[-1]) if len(changes) > 1 else math.nan
+
+
+def fwt_gem(record: Record) -> float:
+    """1/(T-1) sum_{j>=1} (R[j-1, j] - b_j), percentage points; NaN for T = 1. Lopez-Paz & Ranzato 2017 (GEM).
+
+    b_j is the accuracy on experience j before any training. NaN for class-incremental records, where a class that has
+    not been seen cannot be answered.
+    """
+    if record.setting is Setting.CLASS_INCREMENTAL:
+        return math.nan
+    before = np.diagonal(accuracy_matrix(record), offset=1)
+    return _mean(before - initial_accuracies(record)[1:])
+
+
+def learning_accuracy(record: Record) -> float:
+    """(1/T) sum_t R[t, t], percent: how well each experience was learnt when it came. Riemer et al. 2019 (MER).
+
+    The learner's plasticity.
+    """
+    return float(np.diagonal(accuracy_matrix(record)).mean())
+
+
+def intransigence(record: Record, joint: Record) -> float:
+    """(1/T) sum_t (J[t, t] - R[t, t]), percentage points: what could not be learnt for the sake of the old.
+
+    Chaudhry et al. 2018, averaged over t. J is the accuracy matrix of ``joint``, a learner that trains on all
+    experiences so far, in the same order.
+
+    Raises:
+        ClbenchError: the two runs learnt different data.
+    """
+    if record.data_digest != joint.data_digest:
+        raise ClbenchError(
+            f"intransigence compares runs on the same data; {record.run} and {joint.run} differ in theirs"
+        )
+    return learning_accuracy(joint) - learning_accuracy(record)
+
+
+def _counts(record: Record) -> tuple[Array, Array]:
+    """Right answers and examples, each (T+1, T) with one row per number of experiences learnt; NaN = not measured."""
+    size = len(record.experiences)
+    correct: Array = np.full((size + 1, size), np.nan)
+    total: Array = np.full((size + 1, size), np.nan)
+    for entry in record.measurements:
+        correct[entry.after, entry.experience] = entry.correct
+        total[entry.after, entry.experience] = entry.total
+    if record.status is Status.DIVERGED:
+        tests = np.array([e.test for e in record.experiences], dtype=np.float64)
+        rate = _chance(record)
+        total = np.where(np.isnan(correct) & ~np.isnan(rate), tests, total)
+        correct = np.where(np.isnan(correct), rate * tests, correct)
+    return correct, total
+
+
+def _chance(record: Record) -> Array:
+    """Share of right answers by guessing, (T+1, T); NaN where a finished run would not be measured either."""
+    classes = np.array([e.classes for e in record.experiences], dtype=np.float64)
+    size = len(classes)
+    if record.setting is Setting.TASK_INCREMENTAL:
+        return np.tile(1 / classes, (size + 1, 1))
+    rates = np.tile(1 / np.cumsum(classes)[:, None], (1, size))
+    seen = np.where(np.tri(size, dtype=bool), rates, np.nan)
+    return np.vstack([np.full(size, np.nan), seen])
+
+
+def _forgetting(record: Record, last_row_counts: bool) -> float:
+    matrix = accuracy_matrix(record)
+    rows = len(matrix) if last_row_counts else len(matrix) - 1
+    losses = [matrix[j:rows, j].max() - matrix[-1, j] for j in range(len(matrix) - 1)]
+    return _mean(np.array(losses))
+
+
+def _changes(record: Record) -> Array:
+    matrix = accuracy_matrix(record)
+    return matrix - np.diagonal(matrix)
+
+
+def _mean(values: Array) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+class Interval(NamedTuple):
+    """A mean over seeds and how sure of it one may be."""
+
+    mean: float
+    std: float  # of the sample, ddof = 1
+    low: float
+    high: float
+    n: int  # values that are defined
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean, sample standard deviation and t-interval; undefined values (NaN) are left out and not counted in n.
+
+    Args:
+        values: one per seed.
+        level: coverage of the interval, in 0..1.
+
+    Returns:
+        All NaN for n = 0; std and limits NaN for n = 1, where nothing says how far seeds differ.
+    """
+    defined = np.array([value for value in values if not math.isnan(value)], dtype=np.float64)
+    n = len(defined)
+    if n < 2:
+        return Interval(_mean(defined), math.nan, math.nan, math.nan, n)
+    # scipy is slow to import, and the command line's help reads the names of the metrics.
+    from scipy.special import stdtrit
+
+    mean, std = float(defined.mean()), float(defined.std(ddof=1))
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * std / math.sqrt(n)
+    return Interval(mean, std, mean - half, mean + half, n)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that a table has a column for."""
+
+    name: str
+    title: str  # for people, without direction
+    higher_is_better: bool
+    unit: str  # "%", "pp" (percentage points) or that of a cost
+
+    @property
+    def label(self) -> str:
+        """Title and direction, for the heads of columns."""
+        return f"{self.title} {'↑' if self.higher_is_better else '↓'}"
+
+
+@dataclass(frozen=True)
+class Metric(Quantity):
+    """A quantity that one record determines."""
+
+    function: Callable[[Record], float]
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("average_incremental_accuracy", "Avg. inc. acc.", True, "%", average_incremental_accuracy),
+        Metric("last_accuracy", "Last acc.", True, "%", last_accuracy),
+        Metric("last_accuracy_macro", "Last acc. (macro)", True, "%", last_accuracy_macro),
+        Metric("forgetting_max_prev", "Forgetting", False, "pp", forgetting_max_prev),
+        Metric("forgetting_max_all", "Forgetting (max over all)", False, "pp", forgetting_max_all),
+        Metric("bwt_gem", "BWT (GEM)", True, "pp", bwt_gem),
+        Metric("bwt_pairs", "BWT (pairs)", True, "pp", bwt_pairs),
+        Metric("bwt_trace", "BWT (TRACE)", True, "pp", bwt_trace),
+        Metric("fwt_gem", "FWT (GEM)", True, "pp", fwt_gem),
+        Metric("learning_accuracy", "Learning acc.", True, "%", learning_accuracy),
+    )
+}
+INTRANSIGENCE = Quantity("intransigence", "Intransigence", False, "pp")
+"""Apart from `METRICS`, since it takes a second record."""

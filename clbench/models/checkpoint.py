@@ -1,0 +1,113 @@
+"""Weights from a local file: all that the backbone needs, or an error that says what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clbench.errors import CheckpointError
+
+Weights = dict[str, Tensor]
+WRAPPERS = ("state_dict", "model")  # keys under which training scripts keep the weights
+PREFIXES = ("module.", "backbone.")  # of DataParallel, and of a whole `clbench.models.classifier.Classifier`
+CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.", "linear.")  # a checkpoint's own head, in its usual names
+SUFFIXES = (".pth", ".pt", ".th", ".bin", ".safetensors")
+
+
+def read_weights(path: Path) -> Weights:
+    """The tensors of a weights file by name, on the CPU; nothing in the file is executed.
+
+    Args:
+        path: a .pth, .pt, .th or .bin file of `torch.save`, or a .safetensors file.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or holds no weights.
+    """
+    path = path.expanduser()
+    if not path.is_file():
+        raise CheckpointError(f"no weights file {str(path)!r}; give model.checkpoint the path of an existing file")
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"{path}: weights files end in {', '.join(SUFFIXES)}, got {path.suffix!r}")
+    try:
+        content = _read(path)
+    except Exception as error:  # the readers raise whatever the broken bytes lead them to
+        raise CheckpointError(
+            f"{path} cannot be read as weights, it is truncated or of another kind ({one_line(error)})"
+        ) from error
+    return _unwrapped(content, path)
+
+
+def load_weights(
+    backbone: nn.Module, path: Path, name: str, convert: Callable[[Weights], Weights] | None = None
+) -> None:
+    """Load a whole backbone, or nothing of it.
+
+    Args:
+        backbone: changed in place.
+        path: see `read_weights`. The checkpoint's classifier is left out.
+        name: of the backbone, for messages.
+        convert: from the file's names and shapes to the backbone's.
+
+    Raises:
+        CheckpointError: the file cannot be read, or its keys or shapes are not the backbone's.
+    """
+    weights = read_weights(path)
+    try:
+        weights = weights if convert is None else convert(weights)
+    except Exception as error:  # foreign weights fail in timm's conversion in as many ways as there are models
+        raise CheckpointError(
+            f"{path} holds weights of another architecture than {name} ({one_line(error)})"
+        ) from error
+    # batch counters are no weights, and files from before PyTorch 0.4.1 have none
+    own = {k: v for k, v in backbone.state_dict().items() if k in weights or not k.endswith(".num_batches_tracked")}
+    weights = {k: v for k, v in weights.items() if k in own or not k.startswith(CLASSIFIERS)}
+    problems = [text for key in [*own, *(weights.keys() - own.keys())] if (text := _misfit(key, own, weights))]
+    if problems:
+        raise CheckpointError(
+            f"{path} holds weights of another architecture than {name}: "
+            f"{sum(not _misfit(key, own, weights) for key in own)} of {len(own)} keys fit; {problems[0]}"
+        )
+    backbone.load_state_dict(backbone.state_dict() | weights)
+
+
+def _misfit(key: str, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    if key not in weights:
+        return f"{key!r} is missing"
+    if key not in own:
+        return f"{key!r} is not in the network"
+    if own[key].shape != weights[key].shape:
+        return f"{key!r} is {tuple(weights[key].shape)} where {tuple(own[key].shape)} is expected"
+    return ""
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _unwrapped(content: Any, path: Path) -> Weights:
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise CheckpointError(f"{path} holds no weights: expected a mapping from names to tensors")
+    return {_bare(str(key)): value for key, value in content.items()}
+
+
+def _bare(key: str) -> str:
+    for prefix in PREFIXES:
+        key = key.removeprefix(prefix)
+    return key
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type's name, at most 160 characters."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= 160 else f"{line[:157]}..."

@@ -1,0 +1,190 @@
+"""One block as a leaderboard: cells with their places, before any markup."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from textwrap import wrap
+from typing import NamedTuple
+
+from clbench.metrics import INTRANSIGENCE, METRICS, Interval, Quantity
+from clbench.registry import unknown
+from clbench.report import wording
+from clbench.report.grouping import Block, Row
+
+HEADLINES = ("average_incremental_accuracy", "last_accuracy", "forgetting_max_prev", "learning_accuracy")
+DISPUTED = frozenset({"forgetting_max_prev"})  # of many definitions under one title: notes name the one that is shown
+DECIMALS = 1
+TUNING_SCORE = "Score on tuning half"
+FEWER = "*"
+DIVERGED = "†"
+HEAD_WIDTH = 9  # characters; column heads are broken into lines of it
+MISSING = "\N{EN DASH}"
+
+
+class Rank(Enum):
+    """What a row is in the contest."""
+
+    LOWER_BOUND = 0
+    CONTESTANT = 1
+    UPPER_BOUND = 2
+
+
+class Bounds(NamedTuple):
+    """Names of the strategies that others are held against: ruled off, and without a place."""
+
+    upper: str = "joint"  # sees all data again; intransigence is measured against it
+    lower: str = "naive"  # does nothing against forgetting
+
+
+class Cell(NamedTuple):
+    """A mean over seeds, as it is printed."""
+
+    mean: str
+    half: str  # of the 95 % interval; empty where it is undefined
+    fewer: str  # a mark where the mean is over fewer runs than the row's n
+    place: int  # 1 = best, 2 = second, 0 = neither or not contested
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row as it is printed.
+
+    Attributes:
+        label: name of the row.
+        rank: bounds stand apart and take no place.
+        cells: one per quantity of the board.
+        extras: one per extra column of the board; never ranked.
+    """
+
+    label: str
+    rank: Rank
+    cells: tuple[Cell, ...]
+    extras: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """A block as it is printed: columns for the label, for each quantity, and extras."""
+
+    title: str
+    quantities: tuple[Quantity, ...]
+    extras: tuple[str, ...]  # heads of the columns that are not ranked
+    groups: tuple[tuple[Line, ...], ...]  # ruled off from each other: lower bounds, contestants, upper bounds
+    notes: tuple[str, ...]
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Heads of all columns."""
+        return ("Strategy", *(q.label for q in self.quantities), *self.extras)
+
+
+def board(block: Block, bounds: Bounds, columns: Sequence[str] = HEADLINES) -> Board:
+    """Lay a block out: contestants from best to worst by the first column, bounds before and after them.
+
+    Args:
+        block: what is laid out.
+        bounds: strategies that stand apart.
+        columns: names of metrics, or ``intransigence``.
+
+    Raises:
+        UnknownNameError: there is no such column.
+    """
+    ranks = {bounds.upper: Rank.UPPER_BOUND, bounds.lower: Rank.LOWER_BOUND}
+    quantities = _quantities(columns)
+    rows = sorted(block.rows, key=lambda row: _order(row, quantities[0]))
+    contestants = [row for row in rows if row.strategy not in ranks]
+    places = {q.name: _places(contestants, q) for q in quantities}
+    tuned = any(not math.isnan(row.tuning_score) for row in rows)
+    lines = [_line(row, ranks.get(row.strategy, Rank.CONTESTANT), quantities, places, tuned) for row in rows]
+    groups = (tuple(line for line in lines if line.rank is rank) for rank in Rank)
+    extras = (*([TUNING_SCORE] if tuned else []), "Learning time (s)", "n")
+    return Board(block.title, quantities, extras, tuple(filter(None, groups)), _notes(block, quantities, ranks))
+
+
+def _quantities(columns: Sequence[str]) -> tuple[Quantity, ...]:
+    offered = {**METRICS, INTRANSIGENCE.name: INTRANSIGENCE}
+    for name in columns:
+        if name not in offered:
+            raise unknown("column", name, sorted(offered))
+    return tuple(offered[name] for name in columns)
+
+
+def _order(row: Row, quantity: Quantity) -> tuple[float, str]:
+    mean = row.interval(quantity.name).mean
+    worth = mean if quantity.higher_is_better else -mean
+    return (math.inf if math.isnan(mean) else -worth, row.label)
+
+
+def _places(rows: Sequence[Row], quantity: Quantity) -> dict[str, int]:
+    """First and second place by label, judged on what is printed, so that equal numbers get equal marks."""
+    means = {row.label: round(row.interval(quantity.name).mean, DECIMALS) for row in rows}
+    known = {mean for mean in means.values() if not math.isnan(mean)}
+    best = sorted(known, reverse=quantity.higher_is_better)[:2]
+    if len(means) < 2:
+        return {}
+    return {label: best.index(mean) + 1 for label, mean in means.items() if mean in best}
+
+
+def _line(row: Row, rank: Rank, quantities: Sequence[Quantity], places: dict[str, dict[str, int]], tuned: bool) -> Line:
+    cells = [_cell(row.interval(q.name), places[q.name].get(row.label, 0), len(row.records)) for q in quantities]
+    seconds = number(row.interval("learn_seconds").mean)
+    n = f"{len(row.records)} ({row.diverged}{DIVERGED})" if row.diverged else str(len(row.records))
+    return Line(row.label, rank, tuple(cells), (*([number(row.tuning_score)] if tuned else []), seconds, n))
+
+
+def _cell(value: Interval, place: int, runs: int) -> Cell:
+    if value.n == 0:
+        return Cell(MISSING, "", "", 0)
+    half = "" if math.isnan(value.high) else number(value.high - value.mean)
+    return Cell(number(value.mean), half, FEWER if value.n < runs else "", place)
+
+
+def _notes(block: Block, quantities: Sequence[Quantity], ranks: dict[str, Rank]) -> tuple[str, ...]:
+    rows = {row.label: row for row in block.rows}
+    seeds = {label: f"{wording.seeds(row.seeds)} (n = {len(row.records)})" for label, row in rows.items()}
+    budgets = {label: wording.budget(row.records[0]) for label, row in rows.items()}
+    diverged = sum(row.diverged for row in block.rows)
+    fewer = any(0 < row.interval(q.name).n < len(row.records) for row in block.rows for q in quantities)
+    spread = "; ± is the half-width of the 95 % t-interval over seeds" if any(r.seeds[1:] for r in block.rows) else ""
+    sentences = [
+        f"Accuracies in percent, differences in points{spread}",
+        f"Seeds {wording.shared(seeds)}; a seed draws the class order, the initialisation and the batches",
+        f"Protocol {block.first.protocol}, {wording.shared(budgets)}",
+        "; ".join(f"{q.title} is {q.name}" for q in quantities if q.name in DISPUTED),
+        _tuning_note(block),
+        _contest_note(block, ranks),
+        f"{FEWER} mean over the runs where it is defined, fewer than n" if fewer else "",
+        f"{DIVERGED} {wording.count(diverged, 'run')} diverged: what was not measured counts as chance"
+        if diverged
+        else "",
+    ]
+    return tuple(f"{sentence}." for sentence in sentences if sentence)
+
+
+def _tuning_note(block: Block) -> str:
+    criteria = {r.selection.criterion for r in block.records if r.selection.tuning_score is not None}
+    if not criteria:
+        return ""
+    return f"Tuning scores are {' or '.join(sorted(criteria))} on the tuning half, which no other column has seen"
+
+
+def _contest_note(block: Block, ranks: dict[str, Rank]) -> str:
+    present = {row.strategy for row in block.rows}
+    bounds = sorted(present & set(ranks), key=lambda name: ranks[name].value)
+    contest = "Best in bold, second underlined" if len(present - set(ranks)) > 1 else ""
+    verb = "are bounds" if len(bounds) > 1 else "is a bound"
+    apart = f"{' and '.join(bounds)} {verb} and not ranked" if bounds else ""
+    return "; ".join(filter(None, (contest, apart)))
+
+
+def broken(head: str) -> list[str]:
+    """A column's head in lines, so that the column is no wider than its numbers."""
+    return wrap(head, HEAD_WIDTH, break_long_words=False)
+
+
+def number(value: float) -> str:
+    """A figure of a table, a dash where it is undefined; never ``-0.0``."""
+    return MISSING if math.isnan(value) else f"{round(value, DECIMALS) + 0.0:.{DECIMALS}f}"

@@ -1,0 +1,95 @@
+"""Records as tidy pandas DataFrames: one row per run, or one row per group of seeds and metric."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from clbench.record import Record
+from clbench.report.grouping import Block, Row, blocks
+from clbench.report.quantities import QUANTITIES
+
+
+def runs(records: Iterable[Record], upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
+    """One row per evaluation run that has come to an end; metrics and costs are columns, undefined ones NaN.
+
+    Args:
+        records: of any kind.
+        upper_bound: name of the strategy that intransigence is measured against.
+        source: where the records came from, for the message.
+
+    Raises:
+        ClbenchError: no evaluation run has come to an end.
+    """
+    rows = [
+        _conditions(block, row)
+        | {"run": record.run, "seed": record.seed, "status": record.status.value, "commit": record.environment.commit}
+        | {name: row.values[name][i] for name in QUANTITIES}
+        for block in blocks(records, upper_bound, source)
+        for row in block.rows
+        for i, record in enumerate(row.records)
+    ]
+    return pd.DataFrame(rows)
+
+
+def aggregated(records: Iterable[Record], upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
+    """One row per group of seeds and quantity: mean, sample std, limits of the 95 % t-interval, n defined values.
+
+    Args:
+        records: of any kind.
+        upper_bound: name of the strategy that intransigence is measured against.
+        source: where the records came from, for the message.
+
+    Raises:
+        ClbenchError: no evaluation run has come to an end.
+    """
+    rows = [
+        _conditions(block, row)
+        | {"metric": name, "unit": quantity.unit, "higher_is_better": quantity.higher_is_better}
+        | row.interval(name)._asdict()
+        | {"runs": len(row.records), "diverged": row.diverged, "seeds": " ".join(map(str, row.seeds))}
+        | {"commit": " ".join(commits(row.records))}
+        for block in blocks(records, upper_bound, source)
+        for row in block.rows
+        for name, quantity in QUANTITIES.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def commits(records: Iterable[Record]) -> list[str]:
+    """Commits of the code that made the records; runs from outside a checkout count as ``unknown``."""
+    return sorted({record.environment.commit or "unknown" for record in records})
+
+
+def _conditions(block: Block, row: Row) -> dict[str, Any]:
+    """What the runs of a row have in common."""
+    record = row.records[0]
+    return {
+        "block": block.title,
+        "scenario": record.scenario,
+        "scenario_version": record.scenario_version,
+        "scenario_config": _json(record.scenario_config),
+        "setting": record.setting.value,
+        "experiences": len(record.experiences),
+        "part": record.part.value,
+        "split_seed": record.split_seed,
+        "swapped": record.swapped,
+        "model": _json(record.model_config),
+        "protocol": record.protocol,
+        "strategy": record.strategy,
+        "strategy_version": record.strategy_version,
+        "strategy_config": _json(record.strategy_config),
+        "label": row.label,
+        "device": record.environment.device,
+        "selected_by": record.selection.by,
+        "tuning_criterion": record.selection.criterion,
+        "tuning_score": row.tuning_score,
+        "tuning_runs": row.tuning_runs,
+    }
+
+
+def _json(config: dict[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True)

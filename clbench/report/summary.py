@@ -1,0 +1,186 @@
+"""What is shown in the terminal: a leaderboard of many runs, or all about the runs of one strategy."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from clbench.metrics import METRICS
+from clbench.record import Record
+from clbench.report import heat, wording
+from clbench.report.board import HEADLINES, MISSING, Board, Bounds, Cell, Line, board, broken, number
+from clbench.report.grouping import Row, blocks, unfinished
+from clbench.report.quantities import COSTS
+
+PLACES = {1: "bold green", 2: "underline"}
+
+
+def render(
+    records: Sequence[Record],
+    console: Console,
+    *,
+    upper_bound: str = "joint",
+    lower_bound: str = "naive",
+    columns: Sequence[str] = HEADLINES,
+    source: str = "these records",
+) -> None:
+    """Print one leaderboard per block of comparable runs.
+
+    Args:
+        records: of any kind; tuning runs appear as tuning score and cost only, unfinished ones are left out.
+        console: where to.
+        upper_bound: name of the strategy that is ruled off below and that intransigence is measured against.
+        lower_bound: name of the strategy that is ruled off above.
+        columns: metrics, or ``intransigence``.
+        source: where the records came from, for the message.
+
+    Raises:
+        ClbenchError: no such column, or no evaluation run has come to an end.
+    """
+    for block in blocks(records, upper_bound, source):
+        shown = board(block, Bounds(upper_bound, lower_bound), columns)
+        console.print(Text(shown.title, style="bold"))
+        console.print(_leaderboard(shown))
+        console.print(Padding(Text("\n".join(shown.notes), style="dim"), (0, 0, 1, 1)))
+    _print_left_out(records, console)
+
+
+def show_runs(records: Sequence[Record], console: Console, folder: Path) -> None:
+    """Print all about the runs of one strategy: what `clbench run` ends with.
+
+    Args:
+        records: what a protocol returned.
+        console: where to.
+        folder: where the runs were written.
+
+    Raises:
+        ClbenchError: no evaluation run has come to an end.
+    """
+    for block in blocks(records, source=str(folder)):
+        for row in block.rows:
+            console.print(Rule(Text(row.label, style="bold"), align="left"))
+            console.print(Text(block.title, style="dim"))
+            console.print()
+            console.print(_sheet(row))
+    _print_left_out(records, console)
+    console.print(Text.assemble(("written to ", "dim"), str(folder)), soft_wrap=True)
+
+
+def to_svg(
+    records: Sequence[Record],
+    *,
+    title: str = "clbench report",
+    upper_bound: str = "joint",
+    lower_bound: str = "naive",
+    columns: Sequence[str] = HEADLINES,
+    source: str = "these records",
+) -> str:
+    """The leaderboard of `render` as a picture that loads nothing from elsewhere.
+
+    Raises:
+        ClbenchError: no evaluation run has come to an end.
+    """
+    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    render(records, console, upper_bound=upper_bound, lower_bound=lower_bound, columns=columns, source=source)
+    # rich refers to web fonts on a public server; the reader's own monospaced font serves as well.
+    return re.sub(r"@font-face\s*\{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
+
+
+def _leaderboard(shown: Board) -> Table:
+    table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("Strategy", overflow="fold", vertical="top")
+    for quantity in shown.quantities:
+        table.add_column("\n".join(broken(quantity.label)), justify="right", no_wrap=True)
+    for head in shown.extras:
+        table.add_column("\n".join(broken(head)), justify="right", no_wrap=True, style="dim", header_style="dim")
+    for group in shown.groups:
+        for line in group:
+            table.add_row(*_leaderboard_line(line))
+        table.add_section()
+    return table
+
+
+def _leaderboard_line(line: Line) -> list[RenderableType]:
+    return [Text(line.label), *map(_leaderboard_cell, line.cells), *line.extras]
+
+
+def _leaderboard_cell(cell: Cell) -> Text:
+    text = f"{cell.mean} ± {cell.half}" if cell.half else cell.mean
+    return Text(text + cell.fewer, style=PLACES.get(cell.place, ""))
+
+
+def _sheet(row: Row) -> Group:
+    return Group(
+        Text(
+            "Accuracy (%) after so many experiences (rows) on each of them (columns), "
+            f"mean of {wording.count(len(row.records), 'seed')}"
+        ),
+        Padding(heat.matrix(row.records), (0, 0, 1, 1)),
+        Padding(_figures(row), (0, 0, 1, 1)),
+        Padding(_hyperparameters(row), (0, 0, 1, 1)),
+    )
+
+
+def _figures(row: Row) -> Table:
+    table = Table.grid(padding=(0, 3))
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    for name in HEADLINES:
+        value = row.interval(name)
+        spread = f"[{number(value.low)}, {number(value.high)}] 95 % interval, n = {value.n}" if value.n > 1 else "n = 1"
+        table.add_row(METRICS[name].label, Text(f"{number(value.mean)} {METRICS[name].unit}", "bold"), Text(spread))
+    for name, cost in COSTS.items():
+        table.add_row(cost.title, amount(row.interval(name).mean, cost.unit), "per run, mean")
+    diverged = f", {wording.count(row.diverged, 'run')} diverged and at chance" if row.diverged else ""
+    table.add_row("Seeds", "", wording.seeds(row.seeds) + diverged)
+    return table
+
+
+def _hyperparameters(row: Row) -> Group:
+    record = row.records[0]
+    asked = {name.removeprefix("strategy.") for name in record.asked if name.startswith("strategy.")}
+    table = Table.grid(padding=(0, 3))
+    table.add_column(style="dim")
+    for name, value in record.strategy_config.items():
+        table.add_row(name, Text(json.dumps(value)), Text("as asked" if name in asked else "", style="dim"))
+    return Group(Text(_choice(row), style="bold"), Padding(table, (0, 0, 0, 1)))
+
+
+def _choice(row: Row) -> str:
+    selection = row.records[0].selection
+    if selection.tuning_score is None:
+        return "Hyper-parameters as given, not tuned"
+    return (
+        f"Hyper-parameters by {selection.by}: best {selection.criterion} on the tuning half, "
+        f"{number(row.tuning_score)}, of {wording.budget(row.records[0])}"
+    )
+
+
+def amount(value: float, unit: str) -> str:
+    """A cost for people: seconds as they are, bytes and parameters in thousands, millions or billions of them."""
+    if math.isnan(value):
+        return MISSING
+    if unit == "s":
+        return f"{value:,.1f} s"
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.1f} {prefix}{unit}"
+    return f"{value:.0f} {unit}".rstrip()
+
+
+def _print_left_out(records: Sequence[Record], console: Console) -> None:
+    left_out = unfinished(records)
+    if left_out:
+        console.print(Text(f"{wording.count(left_out, 'unfinished run')} left out", style="yellow"))

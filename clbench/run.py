@@ -1,0 +1,114 @@
+"""A run: one strategy, one stream, one seed. What determines it, and therefore where it is kept."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clbench import record
+from clbench.errors import CheckpointError, LeakError
+from clbench.models.config import ModelConfig
+from clbench.record import Part, Phase, Selection
+from clbench.scenario import Handle, scenarios
+from clbench.strategy import strategies
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as a protocol asks for it and an executor carries it out; it can be pickled.
+
+    Attributes:
+        scenario: config of the scenario.
+        strategy: config of the strategy, its hyper-parameters final.
+        model: config of the model; its name resolved.
+        seed: of class order, initialisation, batches and everything else.
+        phase: whether it chooses hyper-parameters or is reported.
+        part: of the scenario's classes that it may open.
+        selection: how the hyper-parameters were chosen.
+        protocol: name of the protocol that asks for it.
+        device: ``cpu`` or ``cuda``.
+        output: folder under which the run's own folder lies.
+        root: where data are looked for first.
+        split_seed: how the halves are drawn; None = by class number.
+        swap: exchange the halves.
+        asked: what the user typed.
+
+    Raises:
+        LeakError: it would tune on the evaluation half, or report it with hyper-parameters that nobody froze.
+    """
+
+    scenario: Any
+    strategy: Any
+    model: ModelConfig
+    seed: int
+    phase: Phase
+    part: Part
+    selection: Selection
+    protocol: str
+    device: str
+    output: Path
+    root: Path | None = None
+    split_seed: int | None = None
+    swap: bool = False
+    asked: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.phase is Phase.TUNING and self.part is not Part.TUNING_HALF:
+            raise LeakError(f"a tuning run may open the tuning half only, not the {self.part.value}")
+        if self.phase is Phase.EVALUATION and self.part is Part.TUNING_HALF:
+            raise LeakError("the tuning half is never reported")
+        if self.phase is Phase.EVALUATION and self.seed in self.selection.tuning_seeds:
+            raise LeakError(f"seed {self.seed} was tuned on; an evaluation seed must be another")
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """16 hexadecimal digits of the sha256 of all that determines the result."""
+        scenario, _ = scenarios.load(scenarios.name_of(self.scenario))
+        strategy, _ = strategies.load(strategies.name_of(self.strategy))
+        what = {
+            "scenario": [scenarios.name_of(self.scenario), scenario.version, record.plain(self.scenario)],
+            "strategy": [strategies.name_of(self.strategy), strategy.version, record.plain(self.strategy)],
+            "model": [record.plain(self.model), _file_digest(self.model.checkpoint)],
+            "part": [self.part.value, self.split_seed, self.swap],
+            "seed": self.seed,
+            "phase": self.phase.value,
+            "device": self.device,
+        }
+        if self.phase is Phase.EVALUATION:
+            what["selection"] = [self.protocol, record.plain(self.selection)]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder."""
+        names = (scenarios.name_of(self.scenario), strategies.name_of(self.strategy), self.phase.value)
+        return self.output.joinpath(*names, self.identity)
+
+    def handle(self) -> Handle:
+        """The right to open this run's part of the scenario, and no other."""
+        scenario = scenarios.build(self.scenario, self.root, self.device)
+        return Handle(scenario, self.part, self.split_seed, self.swap)
+
+
+def _file_digest(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        stat = path.stat()
+        return _digest_of_version(path, stat.st_mtime_ns, stat.st_size)
+    except OSError as error:
+        raise CheckpointError(f"model.checkpoint {str(path)!r} cannot be read ({error.strerror})") from error
+
+
+@functools.lru_cache
+def _digest_of_version(path: Path, _modified: int, _size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

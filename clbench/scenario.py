@@ -1,0 +1,236 @@
+"""Scenarios: streams of experiences, and what a learner is told about them.
+
+A scenario is a function of its config and a seed. It hands out a `Stream`; `halves` splits it into two scenarios
+without a common class, one to tune on and one to report. Data are found under ``data.root``, the environment variable
+``CLBENCH_DATA``, or downloaded, as each scenario's file says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clbench.augment import ImageTransform
+from clbench.errors import IncompatibleError, LeakError
+from clbench.record import Part, Setting
+from clbench.registry import Registry
+from clbench.table import Source, Table
+
+
+@dataclass(frozen=True)
+class Experience:
+    """One step of a stream: what arrives together and is never seen again.
+
+    Attributes:
+        index: counted from 0.
+        name: for people.
+        train: examples to learn; columns ``image``, ``label`` and ``task``, labels counted in order of arrival.
+        test: held-out examples of the same classes.
+        classes: labels that are new here.
+        outputs: classes a learner may answer with once this experience has been learnt.
+    """
+
+    index: int
+    name: str
+    train: Table
+    test: Table
+    classes: tuple[int, ...]
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The experiences in their order, and how they are measured.
+
+    Attributes:
+        experiences: in the order of learning.
+        setting: whether the learner is told an example's experience (column ``task``) when it predicts.
+        transform: from stored images to a network's input.
+        shape: of one stored image, (C, H, W).
+        digest: sha256 of the data and of the order, in hexadecimal.
+    """
+
+    experiences: tuple[Experience, ...]
+    setting: Setting
+    transform: ImageTransform
+    shape: tuple[int, int, int]
+    digest: str
+
+    @property
+    def task_of_class(self) -> tuple[int, ...]:
+        """Index of the experience that brings each class, by label."""
+        return tuple(e.index for e in self.experiences for _ in e.classes)
+
+
+class Scenario(ABC):
+    """A family of streams: one per seed."""
+
+    version: ClassVar[int] = 1
+    """Raised when the same config and seed come to mean another stream; a part of every run's identity."""
+
+    default_model: ClassVar[str] = "small_cnn"
+    """The backbone used where the user names none."""
+
+    def __init__(self, config: Any, root: Path | None = None, device: torch.device | str = "cpu") -> None:
+        self.config, self.root, self.device = config, root, torch.device(device)
+
+    @abstractmethod
+    def check(self, part: Part) -> None:
+        """Say early what would go wrong: a missing file, a half that cannot be cut into experiences.
+
+        Raises:
+            ClbenchError: in one line.
+        """
+
+    @abstractmethod
+    def stream(self, seed: int, part: Part = Part.WHOLE, split_seed: int | None = None, swap: bool = False) -> Stream:
+        """The stream of one part under one seed."""
+
+    def halves(self, split_seed: int | None = None, swap: bool = False) -> tuple[Handle, Handle]:
+        """The tuning half and the evaluation half: the same configuration, no class in common.
+
+        Args:
+            split_seed: draws the halves at random; by class number, the first half for tuning, where None.
+            swap: exchange the two.
+        """
+        return (
+            Handle(self, Part.TUNING_HALF, split_seed, swap),
+            Handle(self, Part.EVALUATION_HALF, split_seed, swap),
+        )
+
+
+class Handle:
+    """The right to open one part of a scenario, and no other: all that a run is given."""
+
+    def __init__(self, scenario: Scenario, part: Part, split_seed: int | None = None, swap: bool = False) -> None:
+        self._scenario, self.part, self.split_seed, self.swap = scenario, part, split_seed, swap
+
+    def open(self, seed: int, part: Part | None = None) -> Stream:
+        """The stream under ``seed``.
+
+        Raises:
+            LeakError: ``part`` names another part than this handle's.
+        """
+        if part is not None and part is not self.part:
+            raise LeakError(f"this run may open the {self.part.value} only, not the {part.value}")
+        return self._scenario.stream(seed, self.part, self.split_seed, self.swap)
+
+
+scenarios: Registry[Scenario] = Registry("scenario", "clbench.scenarios")
+
+
+def class_order(count: int, seed: int) -> list[int]:
+    """The order in which classes arrive, as the class-incremental field draws it.
+
+    ``numpy.random.RandomState(seed).permutation(count)``; seed 1993 is the order of most published tables.
+    """
+    return [int(c) for c in np.random.RandomState(seed).permutation(count)]
+
+
+def half_of_classes(count: int, part: Part, split_seed: int | None = None, swap: bool = False) -> list[int]:
+    """Class numbers of a part: all, the first half (tuning) or the second half (evaluation), sorted.
+
+    Without a ``split_seed`` the cut is by number, 0 .. count/2 - 1 and the rest (GTEP, arXiv 2403.09066, released
+    code); with one, of a permutation drawn from it.
+    """
+    if part is Part.WHOLE:
+        return list(range(count))
+    classes = list(range(count)) if split_seed is None else class_order(count, split_seed)
+    first = (part is Part.TUNING_HALF) is not swap
+    return sorted(classes[: count // 2] if first else classes[count // 2 :])
+
+
+def increments(count: int, base: int, increment: int) -> list[int]:
+    """Classes per experience: ``base`` first (0: none apart), then ``increment`` each, then what is left.
+
+    Raises:
+        IncompatibleError: fewer than two experiences come out.
+    """
+    sizes = [base] if base else []
+    while sum(sizes) + increment <= count:
+        sizes.append(increment)
+    if sum(sizes) < count:
+        sizes.append(count - sum(sizes))
+    if len(sizes) < 2 or sum(sizes) > count:
+        raise IncompatibleError(
+            f"{count} classes cannot be cut into two or more experiences with base={base} and increment={increment}; "
+            "lower scenario.base or scenario.increment, or use protocol=single, which does not halve the classes"
+        )
+    return sizes
+
+
+def class_stream(
+    train: Source,
+    test: Source,
+    classes: Sequence[int],
+    sizes: Sequence[int],
+    seed: int,
+    setting: Setting,
+    transform: ImageTransform,
+    digest: str,
+    names: Sequence[str] = (),
+) -> Stream:
+    """A stream of new classes, cut out of one training and one test source.
+
+    Args:
+        train: columns ``image`` (N, C, H, W) uint8 and ``label`` (N,) int64, the parent's class numbers.
+        test: likewise.
+        classes: the parent's class numbers that take part.
+        sizes: classes per experience.
+        seed: of the class order.
+        setting: with or without task identity.
+        transform: from stored images to a network's input.
+        digest: of the parent's data.
+        names: of the parent's classes, for people.
+
+    Returns:
+        A stream whose labels count classes in order of arrival.
+    """
+    order = [classes[i] for i in class_order(len(classes), seed)]
+    tasks = [task for task, size in enumerate(sizes) for _ in range(size)]
+    arrivals = [Table(_relabelled(source, order, tasks)) for source in (train, test)]
+    labels = [table.column("label") for table in arrivals]
+    experiences, start = [], 0
+    for index, size in enumerate(sizes):
+        stop = start + size
+        rows = [((y >= start) & (y < stop)).nonzero()[:, 0] for y in labels]
+        shown = ", ".join(names[c] for c in order[start:stop]) if names else f"classes {start}-{stop - 1}"
+        experiences.append(
+            Experience(
+                index=index,
+                name=shown,
+                train=arrivals[0].select(rows[0]),
+                test=arrivals[1].select(rows[1]),
+                classes=tuple(range(start, stop)),
+                outputs=sum(sizes) if setting is Setting.TASK_INCREMENTAL else stop,
+            )
+        )
+        start = stop
+    text = f"{digest} {order} {list(sizes)} {setting.value}"
+    image = train.columns["image"]
+    return Stream(
+        experiences=tuple(experiences),
+        setting=setting,
+        transform=transform,
+        shape=(int(image.shape[1]), int(image.shape[2]), int(image.shape[3])),
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+    )
+
+
+def _relabelled(source: Source, order: Sequence[int], tasks: Sequence[int]) -> Source:
+    """The same images, with labels counted in order of arrival (-1: takes no part) and each label's experience."""
+    label = source.columns["label"]
+    arrival: Tensor = torch.full((int(label.max()) + 1,), -1, device=label.device)
+    arrival[torch.tensor(order, device=label.device)] = torch.arange(len(order), device=label.device)
+    task_of = torch.tensor([*tasks, -1], device=label.device)
+    new = arrival[label]
+    columns = {**source.columns, "label": new, "task": task_of[new]}
+    return Source(columns, source.device, mapped=source.mapped)

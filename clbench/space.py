@@ -1,0 +1,65 @@
+"""Ranges of hyper-parameters, written beside the defaults they belong to.
+
+``lr: float = searched(0.1, LogUniform(1e-3, 1.0))`` is a config field with a default and the range that a protocol
+may draw from. The ranges know nothing of the library that samples them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+from clbench.errors import ConfigError
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Real numbers in [low, high]."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """Positive real numbers in [low, high], uniform in their logarithm."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values."""
+
+    values: tuple[Any, ...]
+
+
+Range = Uniform | LogUniform | Choice
+
+
+def searched(default: Any, range_: Range) -> Any:
+    """A dataclass field with its default and the range it is searched in."""
+    return field(default=default, metadata={"range": range_})
+
+
+def ranges(config: Any) -> dict[str, Range]:
+    """The searched fields of a config and their ranges, in the order of their declaration."""
+    return {f.name: f.metadata["range"] for f in fields(config) if "range" in f.metadata}
+
+
+def with_values(config: C, values: dict[str, Any]) -> C:
+    """A copy of ``config`` with the values of some fields exchanged; its own checks run again."""
+    return replace(config, **values)  # type: ignore[type-var]
+
+
+def require(holds: bool, name: str, rule: str, value: object) -> None:
+    """Check one field of a config.
+
+    Raises:
+        ConfigError: the rule does not hold; the message names field, rule and value.
+    """
+    if not holds:
+        raise ConfigError(f"{name} must be {rule}, got {value}")

@@ -1,0 +1,97 @@
+"""Strategies: what learns a stream."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from clbench.augment import ImageTransform
+from clbench.models.classifier import Classifier
+from clbench.record import Setting
+from clbench.registry import Registry
+from clbench.scenario import Experience, Stream
+from clbench.table import Batch
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a strategy is told before the first experience: nothing of the data.
+
+    Attributes:
+        model: makes a freshly initialised model on the device, with all outputs where the setting is
+            task-incremental, with none yet where it is class-incremental.
+        transform: from stored examples to the model's input.
+        setting: whether test examples come with their experience.
+        device: where tensors live.
+        seed: of everything that the strategy draws.
+    """
+
+    model: Callable[[], Classifier]
+    transform: ImageTransform
+    setting: Setting
+    device: torch.device
+    seed: int
+
+
+class Strategy(ABC):
+    """One method of learning experiences one after another.
+
+    The engine calls `learn` once per experience, which is the only time that counts as the strategy's, then `predict`
+    on held-out examples, then `state`. It seeds the global random state around each of these calls and restores it.
+    """
+
+    version: ClassVar[int] = 1
+    """Raised when the same config and seed come to give another result; a part of every run's identity."""
+
+    def __init__(self, config: Any, problem: Problem) -> None:
+        self.config, self.problem = config, problem
+
+    @classmethod
+    def skip(cls, config: Any, problem: Problem) -> str | None:
+        """Why this strategy cannot take this problem, in one clause; None where it can."""
+        return None
+
+    @abstractmethod
+    def learn(self, experience: Experience) -> None:
+        """Learn one experience.
+
+        Raises:
+            DivergedError: the loss is no longer finite.
+        """
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> Tensor:
+        """Labels (N,) int64 for a batch as stored, without ``label``, and with ``task`` only where it is given."""
+
+    @abstractmethod
+    def stored_bytes(self) -> int:
+        """Bytes kept for later experiences beside the model: exemplars and auxiliary tensors."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Everything that later experiences depend on: tensors, numbers, strings, and dicts and lists of them."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on as the strategy whose `state` this is would."""
+
+    @abstractmethod
+    def parameters(self) -> tuple[int, int]:
+        """Numbers of parameters (all, those that the last experience trained)."""
+
+    def notes(self) -> dict[str, Any]:
+        """What the record should keep of the experience just learnt, as JSON values."""
+        return {}
+
+    @classmethod
+    def workload(cls, stream: Stream) -> int:
+        """Training examples that one epoch over the whole stream visits; for estimates of time."""
+        return sum(len(e.train) for e in stream.experiences)
+
+
+strategies: Registry[Strategy] = Registry("strategy", "clbench.strategies")

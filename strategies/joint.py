@@ -1,0 +1,73 @@
+"""Train on all data seen so far, anew at each experience: the upper bound.
+
+It forgets nothing by construction. Its accuracy after each experience is the reference J_t of intransigence (Chaudhry
+et al. 2018, arXiv 1801.10112, section 3.2). It keeps every example, and its cost grows with the square of the number of
+experiences. Certificate: no published number is reproduced yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from clbench.finetune import FineTune, FineTuneConfig
+from clbench.scenario import Experience, Stream
+from clbench.space import require
+from clbench.strategy import Problem, strategies
+from clbench.table import Table
+
+
+@dataclass
+class JointConfig(FineTuneConfig):
+    """The shared fields."""
+
+    from_scratch: bool = True  # begin from a fresh initialisation (or the given checkpoint) at each experience
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.memory.capacity == 0, "strategy.memory.capacity", "0 for joint", self.memory.capacity)
+
+
+@strategies.register(JointConfig)
+class Joint(FineTune):
+    """The loop over everything seen."""
+
+    config: JointConfig
+
+    def __init__(self, config: JointConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.seen = torch.empty(0, dtype=torch.int64)
+        self._row_bytes = 0
+
+    def learn(self, experience: Experience) -> None:
+        """Learn this experience and all before it."""
+        if self.config.from_scratch and len(self.seen):
+            self.model = self.problem.model()
+        super().learn(experience)
+
+    def training_table(self, experience: Experience) -> Table:
+        """All rows seen so far."""
+        self.seen = torch.cat((self.seen, experience.train.rows.cpu()))
+        self._row_bytes = experience.train.source.row_bytes
+        return Table(experience.train.source, self.seen)
+
+    def stored_bytes(self) -> int:
+        """Bytes of every example seen."""
+        return len(self.seen) * self._row_bytes
+
+    def state(self) -> dict[str, Any]:
+        """The model, and which examples were seen."""
+        return {**super().state(), "seen": self.seen, "row_bytes": self._row_bytes}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on as the strategy whose `state` this is would."""
+        super().restore(state)
+        self.seen, self._row_bytes = state["seen"].cpu(), state["row_bytes"]
+
+    @classmethod
+    def workload(cls, stream: Stream) -> int:
+        """Each experience visits all examples up to it."""
+        sizes = [len(e.train) for e in stream.experiences]
+        return sum(sum(sizes[: i + 1]) for i in range(len(sizes)))

@@ -1,0 +1,181 @@
+"""The command line as a user meets it: real processes, real text."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clbench import __version__
+from clbench.cli.main import run
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = ("strategy.epochs=1", "protocol.trials=2", "protocol.seeds=[0,1]", "protocol.tuning_seeds=[100]")
+
+
+def clbench(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    surroundings = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "OMP_NUM_THREADS": "1"} | environment
+    command = [sys.executable, "-m", "clbench", *words]
+    return subprocess.run(command, cwd=cwd, env=surroundings, capture_output=True, text=True)
+
+
+def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
+    first = clbench("run", "strategy=naive,replay", *SMALL, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    for text in ("tuning half, 2 draws of lr, weight_decay", "at a time: about", "Forgetting", "written to runs"):
+        assert text in first.stdout
+    finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("record.json")}
+    assert len(finished) == 2 * (2 + 2)
+    again = clbench("run", "strategy=naive,replay", *SMALL, cwd=tmp_path)
+    assert again.returncode == 0
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("record.json")} == finished
+    for format_, text in {"table": "replay", "csv": "replay,", "latex": r"\toprule", "markdown": "| replay"}.items():
+        report = clbench("report", "runs", "--format", format_, cwd=tmp_path)
+        assert report.returncode == 0, report.stderr
+        assert text in report.stdout
+        assert report.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("rnu",), "unknown command 'rnu'. Did you mean run?"),
+        (("run", "strategy=nave"), "unknown strategy 'nave'. Did you mean naive?"),
+        (("run", "scenario=cifar10"), "unknown scenario 'cifar10'. Did you mean cifar100?"),
+        (("run", "protocol=twophase"), "unknown protocol 'twophase'. Did you mean two_phase?"),
+        (("run", "strategy=hft,nave"), "unknown strategy 'nave'"),
+        (("run", "strategy.lrr=1"), "unknown key 'strategy.lrr'. Did you mean strategy.lr"),
+        (("run", "strategy.memory.capacty=1"), "Did you mean strategy.memory.capacity"),
+        (("run", "foo=1"), "unknown key 'foo'"),
+        (("run", "+foo=1"), "'+foo=1': keys cannot be added or removed"),
+        (("run", "~strategy"), "'~strategy': keys cannot be added or removed"),
+        (("run", "hydra.run.dir=x"), "Hydra itself is not configured here"),
+        (("run", "strategy"), "cannot read 'strategy': expected key=value"),
+        (("run", "strategy.lr=fast"), "strategy.lr: Value 'fast' of type 'str' could not be converted to Float"),
+        (("run", "strategy.lr=-1"), "strategy.lr must be > 0, got -1.0"),
+        (("run", "strategy=hft", "strategy.ratio=2"), "strategy.ratio must be in (0, 1], got 2.0"),
+        (("run", "scenario.increment=7"), "scenario.increment must be in 1 .. 5, got 7"),
+        (("run", "protocol.tuning_seeds=[0,9]"), "must have no seed in common, got [0]"),
+        (("run", "executor=ray"), "unknown executor 'ray'"),
+        (("run", "scenario.increment=5"), "5 classes cannot be cut into two or more experiences"),
+        (
+            ("run", "strategy=joint", "strategy.memory.capacity=9"),
+            "strategy.memory.capacity must be 0 for joint, got 9",
+        ),
+        (("run", "output=/dev/null/x"), "cannot write to output=/dev/null/x (Not a directory)"),
+        (("run", "device=tpu"), "device must be cpu, cuda or auto, got 'tpu'"),
+        (("run", "model.name=resnet33"), "unknown model 'resnet33'. Did you mean resnet32"),
+        (("run", "model.checkpoint=/no/file.pth"), "no weights file '/no/file.pth'"),
+        (("run", "--fast"), "unknown option '--fast'"),
+        (("report", "/no/folder"), "no folder '/no/folder' to read runs from"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_status_2(
+    words: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(list(words)) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert shown.out == ""
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_damaged_data_get_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cifar-100-python").mkdir()
+    (tmp_path / "cifar-100-python" / "train").write_bytes(b"half a file")
+    done = clbench("run", "scenario=cifar100", f"data.root={tmp_path}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert re.search(r"cifar-100-python/train is damaged \(its md5 differs\)", done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_checkpoint_of_another_architecture_gets_one_line(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({"layer.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
+    done = clbench("run", "model.checkpoint=other.pth", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "holds weights of another architecture than small_cnn" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_empty_folder_has_nothing_to_report(tmp_path: Path) -> None:
+    done = clbench("report", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no finished evaluation runs" in done.stderr
+
+
+def test_help_teaches(tmp_path: Path) -> None:
+    overview = clbench("--help", cwd=tmp_path).stdout
+    assert {"run", "list", "report", "data"} <= set(overview.split())
+    manual = clbench("run", "--help", "strategy=ewc", cwd=tmp_path).stdout
+    assert re.search(r"strategy\.strength=100\.0 +stiffness.*\[searched: LogUniform", manual, re.DOTALL)
+    assert re.search(r"strategy\.memory\.policy=class_balanced .*reservoir", manual, re.DOTALL)
+    assert "scenario=digits   (there are: cifar100, digits)" in manual
+    assert clbench("--version", cwd=tmp_path).stdout.strip() == f"clbench {__version__}"
+
+
+def test_every_field_of_every_plugin_has_a_word_of_explanation() -> None:
+    from dataclasses import fields
+
+    from clbench.cli.manual import _comments
+    from clbench.config import DataConfig, registries
+    from clbench.models.config import ModelConfig
+
+    configs = [registry.load(name)[1] for registry in registries().values() for name in registry.names()]
+    for config in [*configs, DataConfig, ModelConfig]:
+        explained = _comments(config)
+        assert [f.name for f in fields(config) if not explained.get(f.name) and f.name != "memory"] == []
+
+
+def test_list_names_everything_even_a_broken_plugin(tmp_path: Path) -> None:
+    listed = clbench("list", cwd=tmp_path).stdout
+    for name in ("digits", "cifar100", "naive", "hft", "ewc", "lwf", "replay", "joint", "two_phase", "single"):
+        assert re.search(rf"^\w+ +{name} +\w", listed, re.MULTILINE)
+    assert "strategy" not in clbench("list", "scenario", cwd=tmp_path).stdout
+
+
+def test_config_and_plan_compute_nothing(tmp_path: Path) -> None:
+    config = clbench("run", "strategy=hft", "strategy.lr=0.3", "--config", cwd=tmp_path)
+    assert "lr: 0.3" in config.stdout
+    assert "ratio: 0.5" in config.stdout
+    plan = clbench("run", "strategy=naive,joint", "--plan", cwd=tmp_path)
+    assert plan.stdout.count("tuning half, 8 draws") == 2
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_data_says_what_is_there(tmp_path: Path) -> None:
+    done = clbench("data", "digits", cwd=tmp_path)
+    assert (done.returncode, done.stdout.split()) == (0, ["digits", "ready"])
+    (tmp_path / "cifar-100-python").mkdir()
+    broken = clbench("data", "cifar100", "--root", str(tmp_path), cwd=tmp_path)
+    assert broken.returncode == 1
+    assert "not ready" in broken.stdout
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path: Path) -> None:
+    code = """
+import sys
+from clbench.strategy import strategies
+cls, _ = strategies.load("naive")
+cls.end = lambda self, experience: 1 / (self.problem.seed - 1)
+from clbench.cli.main import run
+sys.exit(run(sys.argv[1:]))
+"""
+    words = ["run", "protocol=single", "protocol.seeds=[0,1,2]", "strategy.epochs=1", "executor=in_process"]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "1 of 3 runs failed" in done.stderr
+    assert len(list(tmp_path.rglob("error.txt"))) == 1
+    finished = [p for p in tmp_path.rglob("record.json") if '"finished"' in p.read_text()]
+    assert len(finished) == 2

@@ -1,0 +1,91 @@
+"""What every scenario must be, run over every scenario that is found."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from clbench.errors import DataError, LeakError
+from clbench.record import Part, Setting
+from clbench.scenario import Handle, Scenario, Stream, scenarios
+
+
+@pytest.fixture(params=scenarios.names())
+def scenario(request: pytest.FixtureRequest) -> Scenario:
+    built = scenarios.load(request.param)
+    found = built[0](built[1]())
+    if request.param != "digits" and "CLBENCH_DATA" not in os.environ:
+        pytest.skip("CLBENCH_DATA is not set, and nothing is downloaded in tests")
+    try:
+        found.check(Part.WHOLE)
+    except DataError as error:
+        pytest.skip(str(error))
+    return found
+
+
+def rows(stream: Stream) -> list[int]:
+    return [int(row) for e in stream.experiences for row in e.train.rows]
+
+
+def test_a_stream_is_a_function_of_the_seed(scenario: Scenario) -> None:
+    one, same, other = scenario.stream(3), scenario.stream(3), scenario.stream(4)
+    assert one.digest == same.digest != other.digest
+    assert rows(one) == rows(same) != rows(other)
+
+
+def test_labels_count_classes_in_order_of_arrival(scenario: Scenario) -> None:
+    stream = scenario.stream(0)
+    seen = 0
+    for index, experience in enumerate(stream.experiences):
+        assert experience.index == index
+        assert experience.classes == tuple(range(seen, seen + len(experience.classes)))
+        seen += len(experience.classes)
+        for table in (experience.train, experience.test):
+            assert set(table.column("label").tolist()) == set(experience.classes)
+            assert set(table.column("task").tolist()) == {index}
+        assert experience.outputs == (
+            seen if stream.setting is Setting.CLASS_INCREMENTAL else len(stream.task_of_class)
+        )
+
+
+def test_no_example_belongs_to_two_experiences_or_to_training_and_test(scenario: Scenario) -> None:
+    stream = scenario.stream(0)
+    numbers = rows(stream)
+    assert len(set(numbers)) == len(numbers)
+    assert all(e.train.source is not e.test.source for e in stream.experiences)
+
+
+def test_the_halves_share_no_example_and_make_up_the_whole(scenario: Scenario) -> None:
+    tuning, evaluation = (handle.open(0) for handle in scenario.halves())
+    assert not set(rows(tuning)) & set(rows(evaluation))
+    assert sorted(rows(tuning) + rows(evaluation)) == sorted(rows(scenario.stream(0)))
+    assert [e.name for e in tuning.experiences] != [e.name for e in evaluation.experiences]
+
+
+def test_swapped_and_redrawn_halves(scenario: Scenario) -> None:
+    def half(part: Part, split_seed: int | None, swap: bool) -> list[int]:
+        return sorted(rows(scenario.stream(0, part, split_seed, swap)))
+
+    assert half(Part.TUNING_HALF, None, False) == half(Part.EVALUATION_HALF, None, True)
+    assert half(Part.TUNING_HALF, 7, False) == half(Part.TUNING_HALF, 7, False) != half(Part.TUNING_HALF, None, False)
+    assert not set(half(Part.TUNING_HALF, 7, False)) & set(half(Part.EVALUATION_HALF, 7, False))
+
+
+def test_a_handle_opens_its_own_part_only(scenario: Scenario) -> None:
+    tuning = Handle(scenario, Part.TUNING_HALF)
+    for part in (Part.EVALUATION_HALF, Part.WHOLE):
+        with pytest.raises(LeakError, match="may open the tuning half only"):
+            tuning.open(0, part)
+
+
+def test_its_transform_gives_what_a_network_takes(scenario: Scenario) -> None:
+    stream = scenario.stream(0)
+    batch = next(stream.experiences[0].train.batches(16))
+    trained = stream.transform.train(batch, torch.Generator().manual_seed(0))["image"]
+    shown = stream.transform.evaluate(batch)["image"]
+    assert trained.shape == shown.shape == (16, *stream.shape)
+    assert trained.dtype == shown.dtype == torch.float32
+    assert abs(float(shown.mean())) < 1
+    assert 0.3 < float(shown.std()) < 3

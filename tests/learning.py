@@ -1,0 +1,46 @@
+"""Small real streams and strategies for tests: scikit-learn's digits, a network of a few thousand parameters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from clbench.models.classifier import Classifier, build_classifier
+from clbench.models.config import ModelConfig
+from clbench.record import Setting
+from clbench.scenario import Experience, Stream, scenarios
+from clbench.seeding import isolated
+from clbench.strategy import Problem, strategies
+
+
+def digits(setting: Setting = Setting.CLASS_INCREMENTAL, seed: int = 0) -> Stream:
+    """The digits' five experiences."""
+    scenario, config = scenarios.load("digits")
+    return scenario(config(setting=setting)).stream(seed)
+
+
+def shortened(experience: Experience, examples: int) -> Experience:
+    """The same experience with its first training examples only."""
+    return replace(experience, train=experience.train.select(torch.arange(examples)))
+
+
+def problem(stream: Stream, seed: int = 0, model: str = "small_cnn", width: int = 4) -> Problem:
+    """What a strategy is told about ``stream``."""
+    tasks = stream.task_of_class if stream.setting is Setting.TASK_INCREMENTAL else None
+    config = ModelConfig(name=model, width=width)
+
+    def fresh() -> Classifier:
+        with isolated(seed, "initialise"):
+            classifier = build_classifier(config, stream.shape, model, tasks)
+            classifier.grow(len(tasks or ()))
+            return classifier
+
+    return Problem(fresh, stream.transform, stream.setting, torch.device("cpu"), seed)
+
+
+def strategy(name: str, stream: Stream, seed: int = 0, model: str = "small_cnn", **values: Any) -> Any:
+    """A strategy, ready to learn ``stream`` with one pass over each experience; its class depends on the name."""
+    _, config = strategies.load(name)
+    return strategies.build(config(**{"epochs": 1} | values), problem(stream, seed, model))

@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from clbench import engine, record
+from clbench.errors import ClbenchError, DataError, IncompatibleError
+from clbench.models.config import ModelConfig
+from clbench.protocol import Study, evaluation_run
+from clbench.record import Part, Record, Selection, Setting, Status
+from clbench.run import Run
+from clbench.scenario import scenarios
+from clbench.strategy import strategies
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = """
+import pickle, sys, torch
+from clbench import engine
+torch.set_num_threads(1)
+engine.execute(pickle.loads(bytes.fromhex(sys.argv[1])))
+"""
+
+
+def make(folder: Path, name: str = "replay", setting: Setting = Setting.CLASS_INCREMENTAL, **values: object) -> Run:
+    _, scenario = scenarios.load("digits")
+    _, config = strategies.load(name)
+    values = {"epochs": 2} | values
+    study = Study(scenario(setting=setting), config(**values), ModelConfig("small_cnn", width=4), "cpu", folder)
+    return evaluation_run(study, "single", 0, Part.WHOLE, Selection(by="given"))
+
+
+def result(found: Record) -> tuple[object, ...]:
+    """All of a record that must not depend on when and how fast it was computed."""
+    bytes_stored = [cost.stored_bytes for cost in found.costs]
+    return found.run, found.status, found.measurements, found.state_digest, found.data_digest, found.notes, bytes_stored
+
+
+def start(run: Run) -> subprocess.Popen[bytes]:
+    import pickle
+
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, pickle.dumps(run).hex()], cwd=ROOT)
+
+
+def test_a_run_leaves_a_whole_record(tmp_path: Path) -> None:
+    found = engine.execute(make(tmp_path))
+    assert found.status is Status.FINISHED
+    assert record.read(make(tmp_path).folder) == found
+    assert [(m.after, m.experience) for m in found.measurements] == [(t, j) for t in range(1, 6) for j in range(t)]
+    assert sum(e.train for e in found.experiences) == 1437
+    assert sum(m.total for m in found.measurements if m.after == 5) == 360
+    assert found.environment.packages["torch"] == torch.__version__
+    assert all(cost.learn_seconds > 0 and cost.stored_bytes > 0 and cost.peak_bytes for cost in found.costs)
+    assert sorted(path.name for path in make(tmp_path).folder.iterdir()) == ["lock", "record.json"]
+
+
+def test_a_task_incremental_run_measures_all_experiences_before_and_after(tmp_path: Path) -> None:
+    found = engine.execute(make(tmp_path, setting=Setting.TASK_INCREMENTAL))
+    assert [(m.after, m.experience) for m in found.measurements] == [(t, j) for t in range(6) for j in range(5)]
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+    first = engine.execute(make(tmp_path))
+    before = (make(tmp_path).folder / "record.json").stat().st_mtime_ns
+    assert engine.execute(make(tmp_path)) == first
+    assert (make(tmp_path).folder / "record.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("replay", Setting.CLASS_INCREMENTAL), ("ewc", Setting.TASK_INCREMENTAL), ("hft", Setting.CLASS_INCREMENTAL)],
+)
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
+    tmp_path: Path, name: str, setting: Setting
+) -> None:
+    whole = subprocess.Popen.wait(start(make(tmp_path / "whole", name, setting, epochs=8)))
+    assert whole == 0
+    wanted = record.read(make(tmp_path / "whole", name, setting, epochs=8).folder)
+    run = make(tmp_path / "killed", name, setting, epochs=8)
+    interrupted = 0
+    for stop_after in (1, 2, 3):
+        process = start(run)
+        while process.poll() is None:
+            found = record.read(run.folder)
+            if found is not None and found.learnt >= stop_after:
+                time.sleep(0.02 * stop_after)  # at different points within the next experience
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        process.wait()
+        found = record.read(run.folder)
+        interrupted += found is not None and found.status is Status.RUNNING
+    assert interrupted >= 2
+    assert start(run).wait() == 0
+    final = record.read(run.folder)
+    assert final is not None
+    assert wanted is not None
+    assert result(final) == result(wanted)
+
+
+def test_a_kill_between_checkpoint_and_record_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = result(engine.execute(make(tmp_path / "whole")))
+    run, writes = make(tmp_path / "killed"), []
+    write = record.write
+
+    def dies(folder: Path, found: Record) -> None:
+        writes.append(found.learnt)
+        if len(writes) == 3:
+            raise KeyboardInterrupt
+        write(folder, found)
+
+    monkeypatch.setattr(record, "write", dies)
+    with pytest.raises(KeyboardInterrupt):
+        engine.execute(run)
+    stale = record.read(run.folder)
+    assert stale is not None
+    assert stale.learnt == 2
+    assert result(engine.execute(run)) == wanted
+    assert writes == [1, 2, 3, 4, 5, 5]
+
+
+def test_several_processes_may_ask_for_the_same_run(tmp_path: Path) -> None:
+    processes = [start(make(tmp_path)) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    found = record.read(make(tmp_path).folder)
+    assert found is not None
+    assert found.learnt == 5
+
+
+def test_threads_of_one_process_may_ask_for_the_same_run(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(engine.execute, [make(tmp_path)] * 2)
+    assert one == other
+
+
+def test_a_diverged_run_is_kept_with_the_reason(tmp_path: Path) -> None:
+    found = engine.execute(make(tmp_path, "naive", lr=1e6))
+    assert found.status is Status.DIVERGED
+    assert "the loss of experience 0 is" in found.problem
+    assert found.measurements == ()
+    assert engine.execute(make(tmp_path, "naive", lr=1e6)) == found
+
+
+def test_data_that_changed_under_a_run_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path)
+    session = engine._Session(run)
+    run.folder.mkdir(parents=True)
+    session._experience(session._begin_or_resume(), session.stream.experiences[0])
+    scenario, _ = scenarios.load("digits")
+    stream = scenario.stream
+    monkeypatch.setattr(scenario, "stream", lambda *a, **k: replace(stream(*a, **k), digest="another"))
+    with pytest.raises(DataError, match="was begun on other data"):
+        engine.execute(run)
+
+
+def test_a_crash_leaves_its_traceback_and_can_be_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path)
+    cls, _ = strategies.load("replay")
+    with monkeypatch.context() as patch:
+        patch.setattr(cls, "end", lambda self, experience: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.execute(run)
+    assert "ZeroDivisionError" in (run.folder / "error.txt").read_text()
+    assert engine.execute(run).status is Status.FINISHED
+
+
+def test_a_strategy_that_cannot_take_the_problem_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls, _ = strategies.load("replay")
+    monkeypatch.setattr(cls, "skip", classmethod(lambda *_: "it needs a language model"))
+    with pytest.raises(IncompatibleError, match="strategy replay cannot run here: it needs a language model"):
+        engine.execute(make(tmp_path))
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ClbenchError, match=r"cannot write to .* choose another output=FOLDER"):
+        engine.execute(make(tmp_path / "file"))
+
+
+def test_the_identity_names_what_determines_the_result_and_nothing_else(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    same = replace(run, output=tmp_path / "elsewhere", root=tmp_path, asked=(("strategy", "replay"),))
+    assert same.identity == run.identity
+    others = [
+        replace(run, seed=1),
+        replace(run, strategy=replace(run.strategy, lr=0.1)),
+        replace(run, model=replace(run.model, width=5)),
+        replace(run, scenario=replace(run.scenario, increment=5)),
+        replace(run, device="cuda"),
+        replace(run, part=Part.EVALUATION_HALF),
+        replace(run, selection=Selection(by="somebody")),
+    ]
+    assert len({run.identity, *(other.identity for other in others)}) == 8
+
+
+def test_the_identity_sees_another_checkpoint_under_the_same_name(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    identities = []
+    for content in (b"one", b"other"):
+        weights.write_bytes(content)
+        run = make(tmp_path)
+        identities.append(replace(run, model=replace(run.model, checkpoint=weights)).identity)
+    assert identities[0] != identities[1]
+
+
+def test_measuring_in_one_pass_is_measuring_each_experience() -> None:
+    from tests.learning import digits, strategy
+
+    stream = digits()
+    learner = strategy("naive", stream)
+    for experience in stream.experiences[:3]:
+        engine.learn(learner, experience)
+    for measured in engine.measure(learner, stream, 3):
+        test = stream.experiences[measured.experience].test
+        correct = sum(int((learner.predict({"image": b["image"]}) == b["label"]).sum()) for b in test.batches(7))
+        assert (measured.correct, measured.total) == (correct, len(test))
+
+
+def test_the_state_digest_sees_every_tensor_and_number() -> None:
+    state = {"a": torch.zeros(3), "b": {"c": [1, torch.ones(2)]}}
+    digests = {
+        engine.state_digest(state),
+        engine.state_digest({**state, "a": torch.zeros(1, 3)}),
+        engine.state_digest({**state, "a": torch.tensor([0.0, 0.0, 1e-30])}),
+        engine.state_digest({**state, "b": {"c": [2, torch.ones(2)]}}),
+    }
+    assert len(digests) == 4
+    assert engine.state_digest(dict(reversed(state.items()))) == engine.state_digest(state)
+
+
+def test_no_partial_file_stays_behind_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "record.json"
+    record.write_atomically(target, b"old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        record.write_atomically(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_records_survive_the_round_trip_and_refuse_what_they_do_not_know(tmp_path: Path) -> None:
+    found = engine.execute(make(tmp_path, "hft"))
+    assert record.from_json(record.to_json(found)) == found
+    newer = json.loads(record.to_json(found)) | {"schema": record.SCHEMA + 1}
+    with pytest.raises(ClbenchError, match="Upgrade clbench"):
+        record.from_json(json.dumps(newer))
+    with pytest.raises(ClbenchError, match="not a clbench record"):
+        record.from_json("{}")
+
+
+def test_old_records_are_migrated_on_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = engine.execute(make(tmp_path))
+    old = json.loads(record.to_json(found)) | {"schema": 0}
+    old["method"] = old.pop("strategy")
+
+    def migrate(raw: dict[str, object]) -> dict[str, object]:
+        return {("strategy" if key == "method" else key): value for key, value in raw.items()}
+
+    monkeypatch.setitem(record.MIGRATIONS, 0, migrate)
+    assert record.from_json(json.dumps(old)) == found
+
+
+def test_finding_records_counts_each_run_once_and_needs_a_folder(tmp_path: Path) -> None:
+    engine.execute(make(tmp_path / "mine"))
+    engine.execute(make(tmp_path / "yours"))
+    assert len(list(record.find([tmp_path / "mine", tmp_path / "yours", tmp_path]))) == 1
+    with pytest.raises(DataError, match="no folder"):
+        list(record.find([tmp_path / "nowhere"]))
