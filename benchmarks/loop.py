@@ -4,7 +4,9 @@
     python benchmarks/loop.py --arms clbench floor --networks tiny --repeats 9
 
 Every arm is a fresh process with one torch thread; the arms alternate (A B C, C B A, ...) and medians are shown.
-"Whole process" is the user and system time of that process and its children, imports included.
+"Whole process" is the user and system time of that process and its children, imports included. All arms use torch's
+fused SGD, batches of 32 new and 32 replayed images, and test in batches of 256; Avalanche tests all classes each time,
+as its documentation does, the others those seen so far.
 """
 
 from __future__ import annotations
@@ -71,7 +73,8 @@ def start(network: str, arm: str, data: Path) -> Measured:
         # of this one process, where getrusage would add up all that ended before
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0), messages.seek(0)
+        output.seek(0)
+        messages.seek(0)
         if process.returncode:
             raise SystemExit(f"arm {arm} failed on {network}:\n{messages.read()}")
         result = workload.Result(**json.loads(output.read()))

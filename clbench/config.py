@@ -19,11 +19,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, EnumNode, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clbench.errors import ClbenchError, ConfigError
 from clbench.models.config import ModelConfig
+from clbench.record import plain
 from clbench.registry import Registry
 
 GROUPS = ("scenario", "strategy", "protocol", "executor")
@@ -146,7 +147,7 @@ def _values(override: Override) -> list[str]:
 
 def _job(words: list[str]) -> Job:
     try:
-        composed = compose("run", overrides=words)
+        composed = compose("run", overrides=_enum_names(words))
     except ConfigCompositionException as error:
         raise _composition_error(words, error) from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -157,7 +158,30 @@ def _job(words: list[str]) -> Job:
         raise ConfigError(_one_line(error)) from error
     overrides = OverridesParser.create().parse_overrides(words)
     asked = {o.key_or_group: str(o.get_value_element_as_str()) for o in overrides}
-    return Job(config, asked, OmegaConf.to_yaml(composed))
+    return Job(config, asked, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+
+
+def _enum_names(words: list[str]) -> list[str]:
+    """The same overrides with Enum values exchanged for member names: Hydra knows the names only, users the values."""
+    chosen = compose("run", overrides=[word for word in words if word.partition("=")[0] in GROUPS])
+    return [_enum_name(word, _node(chosen, word.partition("=")[0])) for word in words]
+
+
+def _node(config: DictConfig, key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = node._get_node(part, validate_access=False) if OmegaConf.is_dict(node) else None
+    return node
+
+
+def _enum_name(word: str, node: Any) -> str:
+    key, _, value = word.partition("=")
+    if not isinstance(node, EnumNode):
+        return word
+    names = {str(member.value): member.name for member in node.enum_type}
+    if value not in names:
+        raise ConfigError(f"{key} must be one of {', '.join(names)}, got {value!r}")
+    return f"{key}={names[value]}"
 
 
 def _composition_error(words: list[str], error: Exception) -> ClbenchError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ EXAMPLES = """examples:
   clbench report runs                          a table in the terminal
   clbench report runs --format latex > table.tex
   clbench report mine yours --format csv       two people's runs together
+  clbench report runs --columns last_accuracy bwt_gem intransigence
+
+Only evaluation runs are reported. CSV has every metric. Intransigence needs runs of strategy=joint beside the others.
 """
 
 
@@ -23,17 +27,21 @@ def run(words: list[str]) -> int:
     )
     parser.add_argument("folder", nargs="+", type=Path, help="output folders of `clbench run`")
     parser.add_argument("--format", default="table", choices=["table", "csv", "latex", "markdown", "svg"])
+    parser.add_argument("--columns", nargs="+", metavar="METRIC", help="what tables show; see clbench/metrics.py")
     asked = parser.parse_args(words)
     from rich.console import Console
 
     from clbench import record
-    from clbench.report import summary, tables
+    from clbench.report import board, summary, tables
 
     records = list(record.find(asked.folder))
+    columns = asked.columns or board.HEADLINES
+    source = ", ".join(map(str, asked.folder))
+    command = shlex.join(["clbench", "report", *words])
     if asked.format == "table":
-        summary.render(records, Console())
+        summary.render(records, Console(), columns=columns, source=source)
     elif asked.format == "svg":
-        sys.stdout.write(summary.to_svg(records))
+        sys.stdout.write(summary.to_svg(records, title=command, columns=columns, source=source))
     else:
-        sys.stdout.write(tables.report(records, asked.format))
+        sys.stdout.write(tables.report(records, asked.format, columns=columns, source=source, command=command))
     return 0

@@ -6,8 +6,9 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -99,7 +100,7 @@ def to_svg(
 
 def _leaderboard(shown: Board) -> Table:
     table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("Strategy", overflow="fold", vertical="top")
+    table.add_column("Strategy", overflow="fold", vertical="top", min_width=len("Strategy"))
     for quantity in shown.quantities:
         table.add_column("\n".join(broken(quantity.label)), justify="right", no_wrap=True)
     for head in shown.extras:
@@ -149,13 +150,23 @@ def _figures(row: Row) -> Table:
 
 
 def _hyperparameters(row: Row) -> Group:
-    record = row.records[0]
-    asked = {name.removeprefix("strategy.") for name in record.asked if name.startswith("strategy.")}
-    table = Table.grid(padding=(0, 3))
-    table.add_column(style="dim")
-    for name, value in record.strategy_config.items():
-        table.add_row(name, Text(json.dumps(value)), Text("as asked" if name in asked else "", style="dim"))
-    return Group(Text(_choice(row), style="bold"), Padding(table, (0, 0, 0, 1)))
+    values = " ".join(f"{name}={short(value)}" for name, value in _flat(row.records[0].strategy_config))
+    return Group(Text(_choice(row), style="bold"), Padding(Text(values), (0, 0, 0, 1)))
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def short(value: object) -> str:
+    """A config's value for people: numbers to four digits, the rest as it is typed on the command line."""
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _choice(row: Row) -> str:

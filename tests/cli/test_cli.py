@@ -58,6 +58,7 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
         (("run", "strategy.lr=fast"), "strategy.lr: Value 'fast' of type 'str' could not be converted to Float"),
         (("run", "strategy.lr=-1"), "strategy.lr must be > 0, got -1.0"),
         (("run", "strategy=hft", "strategy.ratio=2"), "strategy.ratio must be in (0, 1], got 2.0"),
+        (("run", "strategy.memory.policy=lifo"), "must be one of reservoir, class_balanced, ring, herding, got 'lifo'"),
         (("run", "scenario.increment=7"), "scenario.increment must be in 1 .. 5, got 7"),
         (("run", "protocol.tuning_seeds=[0,9]"), "must have no seed in common, got [0]"),
         (("run", "executor=ray"), "unknown executor 'ray'"),
@@ -149,6 +150,9 @@ def test_config_and_plan_compute_nothing(tmp_path: Path) -> None:
     config = clbench("run", "strategy=hft", "strategy.lr=0.3", "--config", cwd=tmp_path)
     assert "lr: 0.3" in config.stdout
     assert "ratio: 0.5" in config.stdout
+    told = clbench("run", "scenario.setting=task_incremental", "strategy.optimizer=adamw", "--config", cwd=tmp_path)
+    assert "setting: task_incremental" in told.stdout
+    assert "optimizer: adamw" in told.stdout
     plan = clbench("run", "strategy=naive,joint", "--plan", cwd=tmp_path)
     assert plan.stdout.count("tuning half, 8 draws") == 2
     assert not list(tmp_path.rglob("record.json"))

@@ -62,8 +62,8 @@ def test_summary_of_runs_has_matrix_metrics_costs_and_choice(make_record: Make, 
         assert expected in text
     assert "88.8" in text
     assert "6 tuning runs (3 trials x 2 seeds)" in text
-    assert re.search(r"lr +0\.03", text)
-    assert re.search(r"epochs +5 +as asked", text)
+    assert re.search(r"\blr=0\.03\b", text)
+    assert re.search(r"\bepochs=5\b", text)
     assert text.rstrip().endswith("runs/here")
 
 
