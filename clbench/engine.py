@@ -273,9 +273,9 @@ def state_digest(state: Any) -> str:
 
 
 def estimate_seconds(run: Run, examples: int = 128) -> float:
-    """Roughly how long a run will learn, from slices of its first two experiences and one epoch.
+    """Roughly how long a run will learn, from slices of its first three experiences and one epoch.
 
-    The first slice warms up; the second is timed, so that exemplars, teachers and penalties are at work. Also the
+    The last slice is timed: by then everything is loaded, and exemplars, teachers and penalties are at work. Also the
     earliest moment at which everything about a run has been put together once.
 
     Raises:
@@ -285,7 +285,7 @@ def estimate_seconds(run: Run, examples: int = 128) -> float:
     config = replace(run.strategy, epochs=1) if epochs > 1 else run.strategy
     stream = run.handle().open(run.seed)
     strategy = build_strategy(replace(run, strategy=config), stream)
-    for experience in stream.experiences[:2]:
+    for experience in stream.experiences[:3]:
         table = experience.train.select(torch.arange(min(examples, len(experience.train))))
         begun = time.perf_counter()
         with contextlib.suppress(DivergedError):

@@ -36,7 +36,7 @@ GRADIENT_ELEMENTS = 32_000_000  # per-example gradients held at once
 class EWCConfig(FineTuneConfig):
     """The shared fields and those of the springs."""
 
-    strength: float = searched(100.0, LogUniform(1.0, 1e4))  # stiffness, lambda in the paper
+    strength: float = searched(10.0, LogUniform(0.1, 1e4))  # stiffness, lambda in the paper
     online: bool = False  # one decaying Fisher around the newest parameters
     decay: float = 0.95  # of the past Fisher when online, gamma in the paper
     fisher_examples: int = 512  # examples per experience that the Fisher is estimated from

@@ -120,7 +120,7 @@ def test_help_teaches(tmp_path: Path) -> None:
     overview = clbench("--help", cwd=tmp_path).stdout
     assert {"run", "list", "report", "data"} <= set(overview.split())
     manual = clbench("run", "--help", "strategy=ewc", cwd=tmp_path).stdout
-    assert re.search(r"strategy\.strength=100\.0 +stiffness.*\[searched: LogUniform", manual, re.DOTALL)
+    assert re.search(r"strategy\.strength=10\.0 +stiffness.*\[searched: LogUniform", manual, re.DOTALL)
     assert re.search(r"strategy\.memory\.policy=class_balanced .*reservoir", manual, re.DOTALL)
     assert "scenario=digits   (there are: cifar100, digits)" in manual
     assert clbench("--version", cwd=tmp_path).stdout.strip() == f"clbench {__version__}"
