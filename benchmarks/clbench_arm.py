@@ -10,21 +10,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import synthetic
 import workload
 from probe import Probe
 
-import clbench.scenarios
 from clbench import engine, metrics
 from clbench.finetune import Schedule
 from clbench.memory import MemoryConfig
 from clbench.models.config import ModelConfig
-from clbench.record import Part, Phase, Record, Selection
+from clbench.record import Part, Phase, Selection
 from clbench.run import Run
-from clbench.scenario import scenarios
 from clbench.strategy import strategies
-
-# a package may lie in several folders: this one has one scenario more
-clbench.scenarios.__path__.append(str(Path(__file__).resolve().parent / "plugins"))
 
 SHARED: dict[str, Any] = {
     "epochs": 1,
@@ -48,7 +44,7 @@ def run(network: str, root: Path, output: Path, arm: str) -> Run:
     strategy, fields = ARMS[arm]
     name, width = workload.NETWORKS[network]
     return Run(
-        scenario=scenarios.load("synthetic")[1](),
+        scenario=synthetic.SyntheticConfig(),
         strategy=strategies.load(strategy)[1](**SHARED, **fields),
         model=ModelConfig(name=name, width=width),
         seed=workload.SEED,
@@ -62,17 +58,13 @@ def run(network: str, root: Path, output: Path, arm: str) -> Run:
     )
 
 
-def evaluation_seconds(record: Record) -> float:
-    """CPU seconds of evaluation; wall-clock seconds, the same on a quiet machine, where the record has no others."""
-    return sum(getattr(cost, "evaluate_cpu_seconds", cost.evaluate_seconds) for cost in record.costs)
-
-
 def main(network: str, data: Path, arm: str) -> workload.Result:
     probe = Probe()
     with tempfile.TemporaryDirectory() as output:
         record = engine.execute(run(network, data.parent, Path(output), arm))
     training = sum(cost.learn_cpu_seconds for cost in record.costs)
-    return probe.result(training, evaluation_seconds(record), metrics.last_accuracy(record))
+    evaluation = sum(cost.evaluate_cpu_seconds for cost in record.costs)
+    return probe.result(training, evaluation, metrics.last_accuracy(record))
 
 
 if __name__ == "__main__":

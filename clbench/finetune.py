@@ -3,7 +3,7 @@
 model.grow(outputs)
 begin(experience)                 # freeze, copy a teacher, ...
 for each epoch, for each batch of the experience (and of the exemplar memory):
-loss(batch).backward(); clip; optimiser step; after_step()
+    loss(batch).backward(); clip; optimiser step; after_step()
 end(experience)                   # estimate importances, ...
 memory.update(experience)
 """

@@ -100,6 +100,7 @@ class Cost:
     learn_seconds: float
     learn_cpu_seconds: float
     evaluate_seconds: float
+    evaluate_cpu_seconds: float
     peak_bytes: int | None  # resident memory of the process (CPU) or allocated memory (GPU), reset per experience
     stored_bytes: int  # exemplars and auxiliary state kept for later experiences, the model itself apart
     parameters: int

@@ -49,9 +49,10 @@ class Registry(Generic[T]):
         return add
 
     def names(self) -> list[str]:
-        """Every name, sorted, without importing its file."""
+        """Every name, sorted, without importing its file: the package's files and what users have registered."""
         package = importlib.import_module(self.package)
-        return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+        files = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")}
+        return sorted(files | self._members.keys())
 
     def summary(self, name: str) -> str:
         """First line of the file's docstring, read without importing it."""
@@ -59,7 +60,10 @@ class Registry(Generic[T]):
 
     def certificate(self, name: str) -> str:
         """The file's docstring, read without importing it; what is wrong with the file where it cannot be parsed."""
-        spec = importlib.util.find_spec(f"{self.package}.{self.checked(name)}")
+        module = f"{self.package}.{self.checked(name)}"
+        if name in self._members:
+            module = self._members[name][0].__module__
+        spec = importlib.util.find_spec(module)
         assert spec is not None
         assert spec.origin is not None
         try:
@@ -78,12 +82,14 @@ class Registry(Generic[T]):
         return name
 
     def load(self, name: str) -> tuple[type[T], type]:
-        """Import the file and return (class, config class).
+        """Import the file, unless a user's own module has registered the name, and return (class, config class).
 
         Raises:
             UnknownNameError: no file has this name.
             ClbenchError: the file cannot be imported, or declares nothing.
         """
+        if name in self._members:
+            return self._members[name]
         try:
             importlib.import_module(f"{self.package}.{self.checked(name)}")
         except ImportError as error:

@@ -55,8 +55,9 @@ class Source:
         """The rows numbered in ``rows`` (B,) int64, on this source's device."""
         if self.mapped:
             rows = rows.cpu()
-            return {n: c[rows].to(self.device, non_blocking=True) for n, c in self.columns.items()}
-        return {n: c[rows] for n, c in self.columns.items()}
+            return {n: c.index_select(0, rows).to(self.device, non_blocking=True) for n, c in self.columns.items()}
+        # Copies whole rows; indexing with [] would copy element by element.
+        return {n: c.index_select(0, rows) for n, c in self.columns.items()}
 
     def digest(self) -> str:
         """sha256 over names, types, shapes and bytes of all columns, in hexadecimal."""

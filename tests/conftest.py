@@ -77,7 +77,7 @@ def _make(
             for after, row in enumerate([before, *matrix])
             for j, correct in enumerate(row)
         ),
-        "costs": tuple(Cost(t, 1.5, 1.4, 0.1, 2_000_000, 64_000, 12_345, 12_345) for t in range(len(matrix))),
+        "costs": tuple(Cost(t, 1.5, 1.4, 0.1, 0.1, 2_000_000, 64_000, 12_345, 12_345) for t in range(len(matrix))),
     }
     settled |= fields
     identity = f"{settled['strategy']}-{sorted(settled['strategy_config'].items())}-{settled['seed']}"
