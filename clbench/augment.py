@@ -69,10 +69,10 @@ class ImageTransform:
         return self.evaluate({**batch, "image": images})
 
     def evaluate(self, batch: Batch) -> Batch:
-        """Normalise column ``image`` (N, C, H, W), uint8 into float32; the other columns stay."""
-        images = batch["image"]
+        """Normalise column ``image`` (N, C, H, W), uint8 into float32, channels last; the other columns stay."""
+        images = batch["image"].to(torch.float32, memory_format=torch.channels_last)
         scale, shift = _affine(self.mean, self.std, images.device)
-        return {**batch, "image": (images * scale).add_(shift)}
+        return {**batch, "image": images.mul_(scale).add_(shift)}
 
 
 @functools.lru_cache(maxsize=8)

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn.utils import parameters_to_vector
 
 from clbench import seeding
 from clbench.finetune import FineTune, FineTuneConfig
@@ -96,7 +95,7 @@ class EWC(FineTune):
         loss = super().loss(batch)
         if not self.auxiliary:
             return loss
-        moved = parameters_to_vector(self.model.parameters()) - self._anchor
+        moved = torch.cat([p.flatten() for p in self.model.parameters()]) - self._anchor
         return loss + 0.5 * self.config.strength * (self._importance * moved.square()).sum()
 
     def begin(self, experience: Experience) -> None:

@@ -127,4 +127,5 @@ def build_classifier(
     """
     backbone = build_backbone(config, shape, default_model)
     head = HEADS[config.head](cast(int, backbone.features_out), 0)
-    return Classifier(backbone, head, task_of_class)
+    # Convolutions are quicker with the channels last, on processors and on GPUs; images come that way as well.
+    return Classifier(backbone, head, task_of_class).to(memory_format=torch.channels_last)

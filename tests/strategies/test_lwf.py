@@ -45,7 +45,8 @@ def test_the_teacher_is_the_model_before_the_experience_and_is_let_go() -> None:
     learner.model.grow(4)
     learner.begin(stream.experiences[1])
     assert learner.teacher is not None
-    assert torch.equal(learner.teacher.all_logits(batch)[:, :2], before)
+    # A wider head's matrix product may round the last bit otherwise.
+    assert torch.allclose(learner.teacher.all_logits(batch)[:, :2], before, atol=1e-6)
     learner.end(stream.experiences[1])
     assert learner.teacher is None
 
