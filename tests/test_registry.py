@@ -80,3 +80,19 @@ def test_a_file_holds_one_member() -> None:
     cls, config = plugins.load("good")
     with pytest.raises(ValueError, match="declares two plugin classes"):
         plugins.register(config)(cls)
+
+
+def test_a_users_own_module_may_register_a_member() -> None:
+    class OwnConfig:
+        pass
+
+    class Own:
+        """Stands in this test's module, outside the package."""
+
+        def __init__(self, config: OwnConfig) -> None:
+            self.config = config
+
+    plugins.register(OwnConfig)(Own)
+    assert "test_registry" in plugins.names()
+    assert plugins.load("test_registry") == (Own, OwnConfig)
+    assert isinstance(plugins.build(OwnConfig()), Own)
