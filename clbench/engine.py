@@ -54,6 +54,8 @@ def execute(run: Run) -> Record:
         found = record.read(run.folder)
         if found is not None and found.status is not Status.RUNNING:
             return found
+        for left_behind in run.folder.glob("*.partial"):  # by a kill in the middle of writing
+            left_behind.unlink()
         try:
             with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
                 return _Session(run).go_on()
@@ -187,7 +189,8 @@ def build_strategy(run: Run, stream: Stream) -> Strategy:
     problem = Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed)
     name = strategies.name_of(run.strategy)
     strategy, _ = strategies.load(name)
-    reason = strategy.skip(run.strategy, problem)
+    with seeding.isolated(run.seed, "skip"):
+        reason = strategy.skip(run.strategy, problem)
     if reason is not None:
         raise IncompatibleError(f"strategy {name} cannot run here: {reason}")
     with seeding.isolated(run.seed, "initialise"):

@@ -1,8 +1,9 @@
 """Train on all data seen so far, anew at each experience: the upper bound.
 
-It forgets nothing by construction. Its accuracy after each experience is the reference J_t of intransigence (Chaudhry
-et al. 2018, arXiv 1801.10112, section 3.2). It keeps every example, and its cost grows with the square of the number of
-experiences. Certificate: no published number is reproduced yet.
+It keeps every example, so what its old experiences lose is the price of more classes to choose from, not forgetting.
+Its accuracy after each experience is the reference J_t of intransigence (Chaudhry et al. 2018, arXiv 1801.10112,
+section 3.2). Its cost grows with the square of the number of experiences. Certificate: no published number is
+reproduced yet.
 """
 
 from __future__ import annotations

@@ -108,7 +108,9 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
 
 def test_a_kill_between_checkpoint_and_record_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = result(engine.execute(make(tmp_path / "whole")))
-    run, writes = make(tmp_path / "killed"), []
+    run, writes = make(tmp_path / "killed"), list[int]()
+    run.folder.mkdir(parents=True)
+    (run.folder / "record.json.partial").write_text("{")
     write = record.write
 
     def dies(folder: Path, found: Record) -> None:
@@ -125,6 +127,7 @@ def test_a_kill_between_checkpoint_and_record_loses_nothing(tmp_path: Path, monk
     assert stale.learnt == 2
     assert result(engine.execute(run)) == wanted
     assert writes == [1, 2, 3, 4, 5, 5]
+    assert not list(run.folder.glob("*.partial"))
 
 
 def test_several_processes_may_ask_for_the_same_run(tmp_path: Path) -> None:
@@ -139,6 +142,16 @@ def test_threads_of_one_process_may_ask_for_the_same_run(tmp_path: Path) -> None
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(engine.execute, [make(tmp_path)] * 2)
     assert one == other
+
+
+def test_the_global_random_state_is_neither_read_nor_written(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first = engine.execute(make(tmp_path / "one", "hft"))
+    torch.manual_seed(2)
+    before = torch.random.get_rng_state()
+    second = engine.execute(make(tmp_path / "other", "hft"))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert result(first) == result(second)
 
 
 def test_a_diverged_run_is_kept_with_the_reason(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ def classes(found: Record) -> set[str]:
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
-@pytest.mark.parametrize(("name", "format_"), [("report.csv", "csv"), ("report.md", "markdown"), ("report.tex", "latex")])
+@pytest.mark.parametrize(
+    ("name", "format_"), [("report.csv", "csv"), ("report.md", "markdown"), ("report.tex", "latex")]
+)
 def test_a_study_s_tables_are_made_from_its_records(study: Path, name: str, format_: str) -> None:
     folder = (study / "runs").relative_to(ROOT)
     records = list(record.find([study / "runs"]))

@@ -39,6 +39,7 @@ class Processes(Executor):
         super().__init__(config, jobs, device)
         usual = 1 if device == "cuda" else cores()
         self.workers = max(1, min(config.workers or usual, jobs))
+        self._futures: list[Future[Record]] = []
         threads = config.threads or max(1, cores() // self.workers)
         self._pool = ProcessPoolExecutor(
             self.workers, multiprocessing.get_context("spawn"), initializer=_set_up, initargs=(threads,)
@@ -46,14 +47,16 @@ class Processes(Executor):
 
     def submit(self, run: Run) -> Future[Record]:
         """Queue the run."""
-        return self._pool.submit(engine.execute, run)
+        future = self._pool.submit(engine.execute, run)
+        self._futures.append(future)
+        return future
 
     def stop(self) -> None:
         """End the workers; a run in progress goes on from its last experience the next time."""
-        workers = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            worker.terminate()
+        if not all(future.done() for future in self._futures):
+            for worker in list((self._pool._processes or {}).values()):
+                worker.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _set_up(threads: int) -> None:

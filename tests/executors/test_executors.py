@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ def test_no_more_workers_are_started_than_there_are_jobs() -> None:
         assert executor.workers == 3
     with executors.build(config(), 10, "cuda") as executor:
         assert executor.workers == 1
+
+
+def test_stopping_in_the_middle_ends_the_workers(tmp_path: Path) -> None:
+    _, config = executors.load("processes")
+    long = [replace(run, strategy=replace(run.strategy, epochs=500)) for run in runs(tmp_path, 4)]
+    with executors.build(config(), 4, "cpu") as executor:
+        futures = [executor.submit(run) for run in long]
+        while not any(run.folder.exists() for run in long):
+            time.sleep(0.05)
+    assert all(future.done() for future in futures)
+    assert all(isinstance(future.exception(), Exception) for future in futures if not future.cancelled())
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for orphans in /proc")
