@@ -56,7 +56,7 @@ class FineTuneConfig:
     momentum: float = 0.9  # of SGD
     weight_decay: float = searched(1e-4, LogUniform(1e-5, 1e-2))  # L2 penalty under SGD, decoupled under AdamW
     schedule: Schedule = Schedule.COSINE  # course of the learning rate within one experience
-    clip: float | None = None  # largest norm of the gradient; None: not clipped
+    clip: float | None = None  # largest norm of the gradient; null: not clipped
     amp: bool = True  # bfloat16 autocast; on GPUs only
     memory: MemoryConfig = field(default_factory=MemoryConfig)
 

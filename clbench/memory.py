@@ -102,7 +102,7 @@ class ExemplarMemory:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Become the memory whose `state` this is."""
-        self.rows, self.labels, self.priorities = state["rows"], state["labels"], state["priorities"]
+        self.rows, self.labels, self.priorities = (state[name].cpu() for name in ("rows", "labels", "priorities"))
         self._row_bytes = int(state["row_bytes"])
 
     def _priorities(

@@ -8,7 +8,6 @@ they propose does not depend on how many runs went on side by side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import Any
 
 import optuna
@@ -18,14 +17,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from clbench.seeding import derive
-from clbench.space import Choice, LogUniform, Range
-
-
-class Sampler(Enum):
-    """How hyper-parameters are proposed."""
-
-    RANDOM = "random"
-    TPE = "tpe"  # tree-structured Parzen estimator (Bergstra et al. 2011), Optuna's
+from clbench.space import Choice, LogUniform, Range, Sampler
 
 
 class NamedRandomSampler(BaseSampler):

@@ -7,6 +7,7 @@ may draw from. The ranges know nothing of the library that samples them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from enum import Enum
 from typing import Any, TypeVar
 
 from clbench.errors import ConfigError
@@ -21,6 +22,9 @@ class Uniform:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
 
 @dataclass(frozen=True)
 class LogUniform:
@@ -29,6 +33,9 @@ class LogUniform:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}, logarithmically"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -36,8 +43,18 @@ class Choice:
 
     values: tuple[Any, ...]
 
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.values))
+
 
 Range = Uniform | LogUniform | Choice
+
+
+class Sampler(Enum):
+    """How a protocol that searches draws from the ranges."""
+
+    RANDOM = "random"
+    TPE = "tpe"  # tree-structured Parzen estimator (Bergstra et al. 2011)
 
 
 def searched(default: Any, range_: Range) -> Any:

@@ -24,7 +24,7 @@ from clbench.protocol import Protocol, Stage, Study, Submit, check_seeds, evalua
 from clbench.record import Part, Phase, Record, Selection
 from clbench.registry import unknown
 from clbench.run import Run
-from clbench.space import ranges, require, with_values
+from clbench.space import Sampler, ranges, require, with_values
 
 
 @dataclass
@@ -32,7 +32,7 @@ class TwoPhaseConfig:
     """How much is spent on tuning, and which seeds are for what."""
 
     trials: int = 8  # draws of hyper-parameters; the first is the defaults
-    sampler: str = "random"  # random, or tpe
+    sampler: Sampler = Sampler.RANDOM  # how draws are made
     sampler_seed: int = 0  # of the draws
     batch: int = 4  # draws that tpe makes before it is told their scores
     criterion: str = "average_incremental_accuracy"  # what the winner has most of
@@ -44,7 +44,6 @@ class TwoPhaseConfig:
     def __post_init__(self) -> None:
         require(self.trials >= 1, "protocol.trials", ">= 1", self.trials)
         require(self.batch >= 1, "protocol.batch", ">= 1", self.batch)
-        require(self.sampler in ("random", "tpe"), "protocol.sampler", "random or tpe", self.sampler)
         check_seeds("protocol.seeds", self.seeds)
         check_seeds("protocol.tuning_seeds", self.tuning_seeds)
         shared = sorted(set(self.seeds) & set(self.tuning_seeds))
@@ -80,7 +79,7 @@ class TwoPhase(Protocol):
 
     def tune(self, study: Study, submit: Submit) -> tuple[Any, Selection]:
         """The winning strategy config, and how it won. ``submit`` accepts tuning runs only."""
-        from clbench.search import Sampler, search
+        from clbench.search import search
 
         config, space = self.config, self._searched(study)
         table: list[tuple[str, float]] = []
@@ -100,13 +99,12 @@ class TwoPhase(Protocol):
             return [sum(values[i : i + count]) / count for i in range(0, len(values), count)]
 
         start = {name: getattr(study.strategy, name) for name in space}
-        sampler = Sampler(config.sampler)
-        batch = config.trials if sampler is Sampler.RANDOM else config.batch
-        tried = search(space, start, config.trials, sampler, config.sampler_seed, batch, score)
+        batch = config.trials if config.sampler is Sampler.RANDOM else config.batch
+        tried = search(space, start, config.trials, config.sampler, config.sampler_seed, batch, score)
         best, value = max(tried, key=lambda trial: trial[1])
         sign = 1 if METRICS[config.criterion].higher_is_better else -1
         selection = Selection(
-            by=f"two_phase, {config.sampler}",
+            by=f"two_phase, {config.sampler.value}",
             criterion=config.criterion,
             trials=len(tried),
             tuning_seeds=tuple(config.tuning_seeds),

@@ -72,7 +72,7 @@ def _row(field: Field[Any], prefix: str, comments: dict[str, str]) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, Enum):
         return str(value.value)
-    return "null" if value is None else str(value).replace(" ", "")
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
 
 
 def _comments(config: type) -> dict[str, str]:

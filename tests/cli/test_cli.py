@@ -59,6 +59,7 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
         (("run", "strategy.lr=-1"), "strategy.lr must be > 0, got -1.0"),
         (("run", "strategy=hft", "strategy.ratio=2"), "strategy.ratio must be in (0, 1], got 2.0"),
         (("run", "strategy.memory.policy=lifo"), "must be one of reservoir, class_balanced, ring, herding, got 'lifo'"),
+        (("run", "protocol.sampler=grid"), "protocol.sampler must be one of random, tpe, got 'grid'"),
         (("run", "scenario.increment=7"), "scenario.increment must be in 1 .. 5, got 7"),
         (("run", "protocol.tuning_seeds=[0,9]"), "must have no seed in common, got [0]"),
         (("run", "executor=ray"), "unknown executor 'ray'"),
@@ -120,7 +121,9 @@ def test_help_teaches(tmp_path: Path) -> None:
     overview = clbench("--help", cwd=tmp_path).stdout
     assert {"run", "list", "report", "data"} <= set(overview.split())
     manual = clbench("run", "--help", "strategy=ewc", cwd=tmp_path).stdout
-    assert re.search(r"strategy\.strength=10\.0 +stiffness.*\[searched: LogUniform", manual, re.DOTALL)
+    assert re.search(
+        r"strategy\.strength=10\.0 +stiffness.*\[searched: 0\.1 to 10000, logarithmically\]", manual, re.DOTALL
+    )
     assert re.search(r"strategy\.memory\.policy=class_balanced .*reservoir", manual, re.DOTALL)
     assert "scenario=digits   (there are: cifar100, digits)" in manual
     assert clbench("--version", cwd=tmp_path).stdout.strip() == f"clbench {__version__}"
