@@ -104,6 +104,10 @@ class FineTune(Strategy):
         """The rows that epochs run over."""
         return experience.train
 
+    def exemplars(self, draws: torch.Generator) -> Tensor:
+        """Row numbers (M,) int64 of the exemplars that follow one batch's new rows; asked where there are any."""
+        return self.memory.draw(draws)
+
     def learn(self, experience: Experience) -> None:
         """Learn one experience, as the module's docstring draws it."""
         self.model.grow(experience.outputs)
@@ -137,7 +141,7 @@ class FineTune(Strategy):
         for _ in range(self.config.epochs):
             batches = list(table.row_batches(self.config.batch_size, order))
             for number, rows in enumerate(batches, start=1):
-                exemplars = self.memory.draw(draws).to(rows.device) if len(self.memory) else rows[:0]
+                exemplars = self.exemplars(draws).to(rows.device) if len(self.memory) else rows[:0]
                 yield torch.cat((rows, exemplars)), number == len(batches)
 
     def _step(self, batch: Batch, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter]) -> Tensor:
