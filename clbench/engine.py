@@ -97,8 +97,7 @@ class _Session:
         self.run, self.device = run, torch.device(run.device)
         _warm_up(self.device)
         self.stream = run.handle().open(run.seed)
-        with seeding.isolated(run.seed, "initialise"):
-            self.strategy = build_strategy(run, self.stream)
+        self.strategy = build_strategy(run, self.stream)
 
     def go_on(self) -> Record:
         current = self._begin_or_resume()
