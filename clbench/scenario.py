@@ -56,6 +56,7 @@ class Stream:
         transform: from stored images to a network's input.
         shape: of one stored image, (C, H, W).
         digest: sha256 of the data and of the order, in hexadecimal.
+        source_digest: of the data alone, whatever the order.
     """
 
     experiences: tuple[Experience, ...]
@@ -63,6 +64,7 @@ class Stream:
     transform: ImageTransform
     shape: tuple[int, int, int]
     digest: str
+    source_digest: str = ""
 
     @property
     def task_of_class(self) -> tuple[int, ...]:
@@ -78,6 +80,9 @@ class Scenario(ABC):
 
     default_model: ClassVar[str] = "small_cnn"
     """The backbone used where the user names none."""
+
+    pretrained_model: ClassVar[str] = "pretrained_vit"
+    """The backbone used where the user names none and the strategy starts from a pre-trained one."""
 
     def __init__(self, config: Any, root: Path | None = None, device: torch.device | str = "cpu") -> None:
         self.config, self.root, self.device = config, root, torch.device(device)
@@ -222,6 +227,7 @@ def class_stream(
         transform=transform,
         shape=(int(image.shape[1]), int(image.shape[2]), int(image.shape[3])),
         digest=hashlib.sha256(text.encode()).hexdigest(),
+        source_digest=digest,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -152,11 +153,18 @@ class Table:
         if generator is not None:
             order = torch.randperm(len(rows), generator=generator, device=generator.device)
             rows = rows[order.to(rows.device)]
-        alone = len(rows) > size > 1 and len(rows) % size == 1
+        alone = self._last_is_alone(size)
         head = rows[: -size - 1] if alone else rows
         yield from head.split(size) if len(head) else ()
         if alone:
             yield rows[-size - 1 :]
+
+    def batch_count(self, size: int) -> int:
+        """How many batches `batches` yields."""
+        return math.ceil(len(self) / size) - self._last_is_alone(size)
+
+    def _last_is_alone(self, size: int) -> bool:
+        return len(self) > size > 1 and len(self) % size == 1
 
 
 def place(columns: Mapping[str, Tensor], device: torch.device | str, cache: Path, limit: int | None = None) -> Source:

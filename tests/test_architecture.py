@@ -16,13 +16,13 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record"),
+    ("registry", "space", "seeding", "record", "digest"),
     ("metrics", "table", "environment", "search", "report"),
-    ("augment", "memory", "models"),
+    ("augment", "memory", "models", "gaussians"),
     ("scenario",),
     ("strategy",),
-    ("run", "finetune"),
-    ("engine", "protocol"),
+    ("run", "finetune", "features"),
+    ("engine", "protocol", "pretrain"),
     ("executor",),
     ("executors", *PLUGINS),
     ("config",),

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from clbench.errors import ConfigError
 
+EMBEDDED = "pretrained_vit"
+"""The backbone that comes with its weights inside this package."""
+
 
 class HeadKind(Enum):
     """How features become logits."""

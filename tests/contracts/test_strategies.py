@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from clbench.engine import learn, measure, state_digest
+from clbench.digest import state_digest
+from clbench.engine import learn, measure
 from clbench.record import Setting
 from clbench.scenario import Stream
 from clbench.space import ranges
