@@ -27,7 +27,7 @@ from clbench.errors import ClbenchError, DataError, DivergedError, IncompatibleE
 from clbench.features import with_features
 from clbench.models.classifier import Classifier, build_classifier
 from clbench.record import Cost, ExperienceInfo, Measurement, Record, Setting, Status
-from clbench.run import Run
+from clbench.run import Run, check_weights
 from clbench.scenario import Experience, Stream, scenarios
 from clbench.strategy import Problem, Strategy, strategies
 from clbench.table import Table
@@ -171,7 +171,12 @@ def _warm_up(device: torch.device) -> None:
 
 
 def open_stream(run: Run) -> Stream:
-    """The run's stream, with the columns that its strategy reads."""
+    """The run's stream, with the columns that its strategy reads.
+
+    Raises:
+        LeakError: the run's weights were trained on classes that it reports.
+    """
+    check_weights(run)
     stream = run.handle().open(run.seed)
     strategy, _ = strategies.load(strategies.name_of(run.strategy))
     columns = strategy.reads(run.strategy)

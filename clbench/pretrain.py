@@ -1,8 +1,8 @@
 """Pre-trained weights by a recipe: one model, trained once on classes that no reported stream will show it.
 
 The backbone learns all classes of one part of a scenario at once, by cross-entropy, and its weights are kept with a
-certificate: which data and classes, which seed, recipe and versions, and how well it learnt them. `read_certificate`
-gives it back, and a run refuses to report classes that its weights were trained on (`clbench.engine`).
+certificate: which data and classes, which seed, recipe and versions, and how well it learnt them. A run reads it
+(`clbench.models.checkpoint.read_certificate`) and refuses to report classes that its weights were trained on.
 """
 
 from __future__ import annotations

@@ -59,5 +59,6 @@ def problem(stream: Stream, seed: int = 0, model: str = "small_cnn", width: int 
 def strategy(name: str, stream: Stream, seed: int = 0, model: str | None = None, **values: Any) -> Any:
     """A strategy, ready to learn ``stream`` with one pass over each experience; its class depends on the name."""
     _, config = strategies.load(name)
-    once = {"epochs": 1} if "epochs" in {field.name for field in fields(config)} else {}
-    return strategies.build(config(**once | values), problem(stream, seed, model or backbone_for(name)))
+    once = {field.name: 1 for field in fields(config) if field.name.endswith("epochs")}
+    with isolated(seed, "initialise"):
+        return strategies.build(config(**once | values), problem(stream, seed, model or backbone_for(name)))

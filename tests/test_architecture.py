@@ -18,7 +18,7 @@ LAYERS = (
     ("errors",),
     ("registry", "space", "seeding", "record", "digest"),
     ("metrics", "table", "environment", "search", "report"),
-    ("augment", "memory", "models", "gaussians"),
+    ("augment", "memory", "models", "gaussians", "alignment"),
     ("scenario",),
     ("strategy",),
     ("run", "finetune", "features"),

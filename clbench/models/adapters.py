@@ -101,9 +101,14 @@ class AdaptedTransformer(nn.Module):
             nn.init.zeros_(tensor)
 
     @property
+    def adapters(self) -> list[nn.Parameter]:
+        """The parameters in training, in the order of `AdapterWeights`."""
+        return [self.down_weight, self.down_bias, self.up_weight, self.up_bias]
+
+    @property
     def weights(self) -> AdapterWeights:
         """The adapters in training: the parameters themselves, not a copy."""
-        return AdapterWeights(self.down_weight, self.down_bias, self.up_weight, self.up_bias)
+        return AdapterWeights(*self.adapters)
 
     def begin(self, images: Tensor) -> Begun:
         """The part of the way that all adapters share, of images (N, C, H, W), floating point."""
