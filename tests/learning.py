@@ -16,10 +16,10 @@ from clbench.seeding import isolated
 from clbench.strategy import Problem, strategies
 
 
-def digits(setting: Setting = Setting.CLASS_INCREMENTAL, seed: int = 0) -> Stream:
-    """The digits' five experiences."""
+def digits(setting: Setting = Setting.CLASS_INCREMENTAL, seed: int = 0, increment: int = 2) -> Stream:
+    """The digits' five experiences; more or fewer with another increment."""
     scenario, config = scenarios.load("digits")
-    return scenario(config(setting=setting)).stream(seed)
+    return scenario(config(increment=increment, setting=setting)).stream(seed)
 
 
 def shortened(experience: Experience, examples: int) -> Experience:
@@ -27,14 +27,21 @@ def shortened(experience: Experience, examples: int) -> Experience:
     return replace(experience, train=experience.train.select(torch.arange(examples)))
 
 
-def stream_for(name: str, setting: Setting = Setting.CLASS_INCREMENTAL) -> Stream:
-    """The digits, with the columns that a strategy reads."""
+def stream_for(
+    name: str,
+    setting: Setting = Setting.CLASS_INCREMENTAL,
+    seed: int = 0,
+    increment: int = 2,
+    model: str | None = None,
+    **values: Any,
+) -> Stream:
+    """The digits, with the columns that a strategy reads; features are those of the backbone of seed 0."""
     method, config = strategies.load(name)
-    stream, columns = digits(setting), method.reads(config())
+    stream, columns = digits(setting, seed, increment), method.reads(config(**values))
     if "feature" not in columns:
         return stream
-    model = problem(stream, model=backbone_for(name)).model()
-    return with_features(stream, model, torch.device("cpu"), images="image" in columns)
+    backbone = problem(stream, model=model or backbone_for(name)).model()
+    return with_features(stream, backbone, torch.device("cpu"), images="image" in columns)
 
 
 def backbone_for(name: str) -> str:
