@@ -16,10 +16,10 @@ from clbench.seeding import isolated
 from clbench.strategy import Problem, strategies
 
 
-def digits(setting: Setting = Setting.CLASS_INCREMENTAL, seed: int = 0) -> Stream:
-    """The digits' five experiences."""
+def digits(setting: Setting = Setting.CLASS_INCREMENTAL, seed: int = 0, increment: int = 2) -> Stream:
+    """The digits' five experiences; ten with an increment of 1."""
     scenario, config = scenarios.load("digits")
-    return scenario(config(setting=setting)).stream(seed)
+    return scenario(config(setting=setting, increment=increment)).stream(seed)
 
 
 def shortened(experience: Experience, examples: int) -> Experience:
