@@ -9,13 +9,13 @@ and Y the labels as one-hot rows:
 
 G and Q are sums over examples: but for the choice of the ridge, phase 2 depends neither on the order of the classes nor
 on how they are cut into experiences. The ridge is chosen anew at each experience among 1e-8, 1e-7, ..., 1e8: fitted on
-80 % of this experience's examples, shuffled, the one with the smallest squared error on the rest; an experience of one
-example keeps the last one's.
+80 % of this experience's examples, shuffled, the one with the smallest squared error on the rest.
 
-What differs from the authors' code: phase 2 is in float64 (there float32, in which small ridges drown in rounding) by
-Cholesky factorisation, in the choice of the ridge of the smaller of H H^T and H^T H; a ridge that is still too small
-for G is raised tenfold until it is not. ``projection`` is 2,000 here and 10,000 there, for features of 768 numbers: the
-paper's ratio at about 150 numbers, a third of a second per factorisation on one core. G takes 8 projection^2 bytes.
+What differs from the authors' code: an experience of a single class leaves the ridge as it was (1 at the beginning),
+since with nothing to be told apart from it is fitted best by hardly any ridge; phase 2 is in float64 (there float32,
+in which small ridges drown in rounding), by Cholesky factorisation, in the choice of the ridge of the smaller of H H^T
+and H^T H; a ridge that is still too small for G is raised tenfold until it is not. ``projection`` is 2,000 here and
+10,000 there, where features have 768 numbers: the same ratio at about 150 numbers. G takes 8 projection^2 bytes.
 ``phase1=false`` reads cached features only and takes any backbone. In a task-incremental stream the classes of the
 example's own task compete, and before the task is learnt its first class is the answer.
 Certificate: no published number is reproduced yet.
@@ -136,19 +136,20 @@ class RanPAC(FirstSession):
         kept["cross"] = F.pad(kept["cross"], (0, outputs - kept["cross"].shape[1])) + hidden.T @ targets
         if not bool(kept["gram"].isfinite().all()):
             raise DivergedError(f"the features of experience {experience.index} are not finite")
-        self._choose(hidden, targets, experience.index)
+        self._choose(hidden, targets, experience)
         kept["weight"] = self._solution()
 
     def _hidden(self, features: Tensor) -> Tensor:
         """Random features (N, M) float64 of features (N, F)."""
         return F.relu(features @ self.auxiliary["projection"]).double()
 
-    def _choose(self, hidden: Tensor, targets: Tensor, index: int) -> None:
+    def _choose(self, hidden: Tensor, targets: Tensor, experience: Experience) -> None:
         ridge = self.auxiliary["ridge"]
         if self.config.ridge is not None:
             ridge.fill_(self.config.ridge)
-        elif len(hidden) > 1:
-            order = torch.randperm(len(hidden), generator=seeding.generator(self.problem.seed, "ridge", index))
+        elif len(hidden) > 1 and len(experience.classes) > 1:
+            draws = seeding.generator(self.problem.seed, "ridge", experience.index)
+            order = torch.randperm(len(hidden), generator=draws)
             errors = held_out_errors(hidden[order.to(hidden.device)], targets[order.to(hidden.device)])
             ridge.fill_(RIDGES[errors.index(min(errors))])
 

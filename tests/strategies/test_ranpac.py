@@ -96,6 +96,16 @@ def test_one_image_for_each_class_is_enough_and_leaves_the_ridge(ridge: float | 
     assert learner.predict({"feature": firsts}).tolist() == list(range(10))
 
 
+def test_a_single_class_does_not_decide_the_ridge() -> None:
+    stream = stream_for("ranpac", model="small_cnn", **FROZEN)
+    learner = strategy("ranpac", stream, model="small_cnn", **FROZEN)
+    learn(learner, stream.experiences[0])
+    chosen = learner.notes()
+    alone = stream_for("ranpac", increment=1, model="small_cnn", **FROZEN).experiences[2]
+    learn(learner, alone)
+    assert learner.notes() == chosen != {"ridge": 1.0}
+
+
 def test_phase_1_trains_adapters_and_head_in_the_first_experience_only() -> None:
     stream = digits()
     learner = strategy("ranpac", stream, projection=50, lr=0.05)
