@@ -182,6 +182,7 @@ def class_stream(
     transform: ImageTransform,
     digest: str,
     names: Sequence[str] = (),
+    order: Sequence[int] | None = None,
 ) -> Stream:
     """A stream of new classes, cut out of one training and one test source.
 
@@ -195,11 +196,12 @@ def class_stream(
         transform: from stored images to a network's input.
         digest: of the parent's data.
         names: of the parent's classes, for people.
+        order: in which ``classes`` arrive; drawn from the seed where None.
 
     Returns:
         A stream whose labels count classes in order of arrival.
     """
-    order = [classes[i] for i in class_order(len(classes), seed)]
+    order = [classes[i] for i in class_order(len(classes), seed)] if order is None else list(order)
     tasks = [task for task, size in enumerate(sizes) for _ in range(size)]
     arrivals = [Table(_relabelled(source, order, tasks)) for source in (train, test)]
     labels = [table.column("label") for table in arrivals]

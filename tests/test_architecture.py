@@ -16,12 +16,12 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record", "digest"),
+    ("registry", "space", "seeding", "record", "digest", "freezer"),
     ("metrics", "table", "environment", "search", "report"),
     ("augment", "memory", "models", "gaussians", "alignment", "prototypes"),
     ("scenario",),
     ("strategy",),
-    ("run", "finetune", "features", "frozen"),
+    ("run", "finetune", "features", "frozen", "avalanche"),
     ("engine", "protocol", "pretrain"),
     ("executor",),
     ("executors", *PLUGINS),
@@ -32,7 +32,7 @@ ONLY = {
     "hydra": ("clbench.config",),
     "omegaconf": ("clbench.config",),
     "optuna": ("clbench.search",),
-    "avalanche": (),
+    "avalanche": ("clbench.avalanche",),
     "timm": ("clbench.models.timm_backbone",),
     "argparse": ("clbench.cli",),
 }
