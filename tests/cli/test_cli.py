@@ -45,7 +45,7 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("rnu",), "unknown command 'rnu'. Did you mean run?"),
-        (("run", "strategy=nave"), "unknown strategy 'nave'. Did you mean naive?"),
+        (("run", "strategy=niave"), "unknown strategy 'niave'. Did you mean naive?"),
         (("run", "scenario=cifar10"), "unknown scenario 'cifar10'. Did you mean cifar100?"),
         (("run", "protocol=twophase"), "unknown protocol 'twophase'. Did you mean two_phase?"),
         (("run", "strategy=hft,nave"), "unknown strategy 'nave'"),
@@ -185,7 +185,6 @@ from clbench.strategy import strategies
 cls, _ = strategies.load("naive")
 cls.end = lambda self, experience: 1 / (self.problem.seed - 1)
 from clbench.cli.main import run
-from tests.learning import skip_without_package
 sys.exit(run(sys.argv[1:]))
 """
     words = ["run", "protocol=single", "protocol.seeds=[0,1,2]", "strategy.epochs=1", "executor=in_process"]
