@@ -10,10 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clbench.engine import learn, measure
+from clbench.finetune import Optimizer, Schedule
+from clbench.gaussians import Covariance
 from clbench.models.adapters import AdapterWeights
 from clbench.record import Setting
 from clbench.scenario import Experience, Stream, scenarios
+from clbench.strategies import mos as mos_module
 from clbench.strategies.mos import Merge, orthogonality_loss, pulled
+from clbench.strategy import strategies
 from clbench.table import Batch
 from tests.learning import digits, problem, shortened, strategy
 
@@ -216,6 +220,32 @@ def test_with_task_identity_the_own_task_answers() -> None:
     batch = {"image": held_out(2)["image"], "task": torch.full((96,), 1)}
     (task,) = learner.answer(batch).tasks
     assert set(task.tolist()) == {1}
+
+
+def test_its_settings_are_those_of_the_released_configuration_for_cifar(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = strategies.load("mos")[1]()
+    assert (config.epochs, config.batch_size, config.lr, config.weight_decay) == (20, 48, 0.03, 5e-4)
+    assert (config.optimizer, config.momentum, config.schedule) == (Optimizer.SGD, 0.9, Schedule.COSINE_EPOCHS)
+    assert (config.rank, config.scale, config.dropout, config.adapter_momentum) == (16, 0.1, 0.1, 0.1)
+    assert (config.orthogonality, config.covariance, config.warm_start) == (0.1, Covariance.FULL, True)
+    assert (config.refinements, config.ensemble) == (4, True)
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(mos_module, "align", lambda *_, **values: asked.append(values))
+    learnt(3, align_epochs=config.align_epochs)
+    assert len(asked) == 2  # not after the first task
+    for values in asked:
+        assert (values["epochs"], values["lr"], values["samples"], values["weight_decay"]) == (30, 0.005, 240, 5e-4)
+
+
+def test_new_rows_of_the_head_begin_small_and_fresh_adapters_as_a_linear_layer_does() -> None:
+    learner = strategy("mos", STREAM)
+    bound = learner.adapted.transformer.width**-0.5  # kaiming_uniform with a = sqrt(5)
+    assert 0.8 * bound < float(learner.adapted.down_weight.detach().abs().max()) <= bound
+    assert not learner.adapted.up_weight.any()
+    learner.model.grow(400)
+    learner.begin(replace(STREAM.experiences[0], classes=tuple(range(400))))
+    assert abs(float(learner.head.weight.detach().std()) - 0.02) < 0.002
+    assert not learner.head.bias.any()
 
 
 def test_it_says_that_it_needs_a_vision_transformer_and_a_linear_head() -> None:
