@@ -1,6 +1,6 @@
 """How often MOS sends a test image to its own task: by the nearest mean, and after each refinement.
 
-    python results/measured/pretrained/retrieval.py cifar_first_half.safetensors > results/measured/pretrained/retrieval.csv
+    python results/measured/pretrained/retrieval.py cifar_first_half.safetensors > retrieval.csv
 
 Learns the study's stream (CIFAR-100's second half in experiences of 10 classes) once per mode of merging and seed, and
 asks all test images at the end.
