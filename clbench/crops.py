@@ -90,7 +90,7 @@ def random_boxes(
     ratio: tuple[float, float],
     generator: torch.Generator,
 ) -> Tensor:
-    """Boxes as torchvision's ``RandomResizedCrop`` draws them: area uniform, log aspect ratio uniform, up to 10 attempts.
+    """Boxes as torchvision's ``RandomResizedCrop`` draws them: area and logarithm of the aspect ratio uniform.
 
     Args:
         count: boxes wanted, N.

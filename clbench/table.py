@@ -81,7 +81,7 @@ class Source:
         return {n: torch.index_select(c, 0, rows, out=self._landing(c, len(rows))) for n, c in self.columns.items()}
 
     def _landing(self, column: Tensor, rows: int) -> Tensor:
-        """Where gathered rows go: page-locked memory where a GPU fetches them, or its copy would not be asynchronous."""
+        """Where gathered rows go: page-locked memory where a GPU fetches them, so that nothing waits for it."""
         pinned = self.device.type == "cuda"
         return torch.empty((rows, *column.shape[1:]), dtype=column.dtype, pin_memory=pinned)
 

@@ -18,8 +18,8 @@ LAYERS = (
     ("errors",),
     ("registry", "space", "seeding", "record"),
     ("metrics", "table", "environment", "search", "report"),
-    ("augment", "memory", "models"),
-    ("scenario",),
+    ("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
+    ("scenario", "cut"),
     ("strategy",),
     ("run", "finetune"),
     ("engine", "protocol"),
@@ -35,6 +35,8 @@ ONLY = {
     "avalanche": (),
     "timm": ("clbench.models.timm_backbone",),
     "argparse": ("clbench.cli",),
+    "PIL": ("clbench.decode",),
+    "torchvision": ("clbench.cifar",),
 }
 """Packages that only some modules may import."""
 

@@ -12,6 +12,7 @@ import pytest
 
 from clbench import __version__
 from clbench.cli.main import run
+from tests.pictures import make_folder
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = ("strategy.epochs=1", "protocol.trials=2", "protocol.seeds=[0,1]", "protocol.tuning_seeds=[100]")
@@ -45,7 +46,7 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
     [
         (("rnu",), "unknown command 'rnu'. Did you mean run?"),
         (("run", "strategy=nave"), "unknown strategy 'nave'. Did you mean naive?"),
-        (("run", "scenario=cifar10"), "unknown scenario 'cifar10'. Did you mean cifar100?"),
+        (("run", "scenario=cifar10"), "unknown scenario 'cifar10'. Did you mean cifar100"),
         (("run", "protocol=twophase"), "unknown protocol 'twophase'. Did you mean two_phase?"),
         (("run", "strategy=hft,nave"), "unknown strategy 'nave'"),
         (("run", "strategy.lrr=1"), "unknown key 'strategy.lrr'. Did you mean strategy.lr"),
@@ -68,6 +69,10 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
             ("run", "strategy=joint", "strategy.memory.capacity=9"),
             "strategy.memory.capacity must be 0 for joint, got 9",
         ),
+        (("run", "scenario=folder"), "scenario.path=FOLDER is missing"),
+        (("run", "scenario=folder", "scenario.path=/no/such"), "no folder '/no/such'"),
+        (("run", "scenario=imagenet100", "data.root=/no/such"), "no ImageNet under /no/such"),
+        (("run", "scenario=imagenet100", "scenario.list=imagenet"), "must be one of podnet, lucir, cmc, folder"),
         (("run", "output=/dev/null/x"), "cannot write to output=/dev/null/x (Not a directory)"),
         (("run", "device=tpu"), "device must be cpu, cuda or auto, got 'tpu'"),
         (("run", "model.name=resnet33"), "unknown model 'resnet33'. Did you mean resnet32"),
@@ -84,6 +89,7 @@ def test_a_mistake_gets_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CLBENCH_DATA", raising=False)
     assert run(list(words)) == 2
     shown = capsys.readouterr()
     assert message in shown.err
@@ -99,6 +105,35 @@ def test_damaged_data_get_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert re.search(r"cifar-100-python/train is damaged \(its md5 differs\)", done.stderr)
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_unreadable_image_stops_the_command_before_training(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "birds", ["crow", "owl", "wren", "tit"])
+    (root / "train" / "owl" / "1.jpg").write_bytes(b"half a file")
+    words = ("run", "scenario=folder", "scenario.path=birds", "scenario.increment=1", "scenario.size=16")
+    small = ("model.name=small_cnn", "model.width=4", "protocol=single", "strategy.epochs=1", "executor=in_process")
+    refused = clbench(*words, *small, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "1 of 12 images under birds cannot be read: train/owl/1.jpg (no image)" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert not list(tmp_path.rglob("record.json"))
+    (root / "train" / "owl" / "1.jpg").unlink()
+    done = clbench(*words, *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "4 experiences" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_single_experience_is_reported_without_forgetting(tmp_path: Path) -> None:
+    make_folder(tmp_path / "birds", ["crow", "owl", "wren"])
+    words = ("scenario=folder", "scenario.path=birds", "scenario.base=3", "scenario.size=16", "scenario.store=24")
+    small = ("model.name=small_cnn", "model.width=4", "protocol=single", "strategy.epochs=1", "executor=in_process")
+    done = clbench("run", *words, *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 experience" in done.stdout
+    for format_ in ("table", "csv", "latex", "markdown", "svg"):
+        report = clbench("report", "runs", "--format", format_, cwd=tmp_path)
+        assert (report.returncode, report.stderr) == (0, "")
 
 
 def test_a_checkpoint_of_another_architecture_gets_one_line(tmp_path: Path) -> None:
@@ -125,7 +160,7 @@ def test_help_teaches(tmp_path: Path) -> None:
         r"strategy\.strength=10\.0 +stiffness.*\[searched: 0\.1 to 10000, logarithmically\]", manual, re.DOTALL
     )
     assert re.search(r"strategy\.memory\.policy=class_balanced .*reservoir", manual, re.DOTALL)
-    assert "scenario=digits   (there are: cifar100, digits)" in manual
+    assert "scenario=digits   (there are: cifar100, cifar224, digits, folder, imagenet100)" in manual
     assert clbench("--version", cwd=tmp_path).stdout.strip() == f"clbench {__version__}"
 
 
