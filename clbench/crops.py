@@ -27,6 +27,9 @@ class Interpolation(Enum):
     BILINEAR = "bilinear"
     BICUBIC = "bicubic"  # Keys 1981 with a = -0.5
 
+    def __repr__(self) -> str:
+        return repr(self.value)
+
 
 def _kernel(distance: Tensor, interpolation: Interpolation) -> Tensor:
     x = distance.abs()

@@ -19,25 +19,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from filelock import FileLock
 from torch import Tensor
 
 from clbench.environment import cores
 from clbench.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from clbench.picture import Pixels, reason, square
 
 BLOCK = 32  # images that one thread decodes before they are synced to the disk
 NAMED = 5  # unreadable files that an error names
 IMAGES, JOURNAL = "images.bin", "journal.jsonl"
-
-Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 class ImageFile(NamedTuple):
@@ -99,7 +94,8 @@ def decode(root: Path, files: Sequence[ImageFile], side: int, folder: Path) -> D
             held = _newest(lines, files)
             missing = [file for file in files if file not in held]
             if missing:
-                _decode_missing(root, missing, side, folder, 1 + max((line.row for line in lines), default=-1))
+                free = 1 + max((line.row for line in lines), default=-1)
+                _refuse(_decode_missing(root, missing, side, folder, free), root, len(files))
                 held = _newest(_read(folder), files)
     except OSError as error:
         gigabytes = len(files) * 3 * side * side / 1e9
@@ -110,39 +106,6 @@ def decode(root: Path, files: Sequence[ImageFile], side: int, folder: Path) -> D
     images = _opened(folder, side, 1 + max(line.row for line in lines))
     _verify(images, lines, folder)
     return Decoded(images, torch.tensor([line.row for line in lines]), tuple(line.digest for line in lines))
-
-
-def square(path: Path, side: int) -> Pixels:
-    """One file as RGB, turned as its EXIF orientation says, its shorter side resized to ``side``, the middle kept.
-
-    Transparent pictures are laid on white; 16-bit grey keeps its upper 8 bits.
-
-    Returns:
-        (3, side, side) uint8.
-    """
-    import PIL.Image
-    import PIL.ImageOps
-
-    with PIL.Image.open(path) as opened:
-        image = _rgb(PIL.ImageOps.exif_transpose(opened))
-    width, height = image.size
-    short = min(width, height)
-    # torchvision's Resize and CenterCrop, so that evaluation in this size is theirs to the bit
-    image = image.resize((side * width // short, side * height // short), PIL.Image.Resampling.BICUBIC)
-    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
-    return np.asarray(image.crop((left, top, left + side, top + side))).transpose(2, 0, 1)
-
-
-def _rgb(image: Image) -> Image:
-    import PIL.Image
-
-    if image.mode.startswith("I;16"):
-        return PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = PIL.Image.new("RGBA", image.size, "white")
-        return PIL.Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
 
 
 def _read(folder: Path) -> list[_Line]:
@@ -162,8 +125,8 @@ def _newest(lines: Sequence[_Line], files: Sequence[ImageFile]) -> dict[ImageFil
     return {file: line for file, line in found if line is not None and line[:3] == file}
 
 
-def _decode_missing(root: Path, missing: Sequence[ImageFile], side: int, folder: Path, first_row: int) -> None:
-    """Decode block by block, side by side; raise DataError at the end for all files that are no images."""
+def _decode_missing(root: Path, missing: Sequence[ImageFile], side: int, folder: Path, first_row: int) -> list[str]:
+    """Decode block by block, side by side; the files that are no images, and why."""
     jobs = list(zip(missing, itertools.count(first_row)))
     blocks = [jobs[i : i + BLOCK] for i in range(0, len(jobs), BLOCK)]
     unreadable: list[str] = []
@@ -183,10 +146,14 @@ def _decode_missing(root: Path, missing: Sequence[ImageFile], side: int, folder:
     finally:
         pool.shutdown(cancel_futures=True)
         os.close(images)
+    return unreadable
+
+
+def _refuse(unreadable: Sequence[str], root: Path, total: int) -> None:
     if unreadable:
         more = f" and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
         raise DataError(
-            f"{len(unreadable)} of {len(missing)} images under {root} cannot be read: "
+            f"{len(unreadable)} of {total} images under {root} cannot be read: "
             f"{', '.join(sorted(unreadable)[:NAMED])}{more}; repair or remove them, the others are kept decoded"
         )
 
@@ -197,20 +164,12 @@ def _decode_block(root: Path, block: Sequence[tuple[ImageFile, int]], side: int,
         try:
             pixels = square(root / file.path, side).tobytes()
         except Exception as error:  # each image format has exceptions of its own
-            errors.append(f"{file.path} ({_reason(error)})")
+            errors.append(f"{file.path} ({reason(error)})")
             continue
         os.pwrite(images, pixels, row * len(pixels))
         lines.append(_Line(*file, row, hashlib.sha256(pixels).hexdigest()))
     os.fsync(images)
     return _Block(lines, errors)
-
-
-def _reason(error: Exception) -> str:
-    import PIL
-
-    if isinstance(error, PIL.UnidentifiedImageError):
-        return "no image"
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextlib.contextmanager

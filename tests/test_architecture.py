@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record"),
+    ("registry", "space", "seeding", "record", "picture"),
     ("metrics", "table", "environment", "search", "report"),
     ("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
     ("scenario", "cut"),
@@ -35,7 +35,7 @@ ONLY = {
     "avalanche": (),
     "timm": ("clbench.models.timm_backbone",),
     "argparse": ("clbench.cli",),
-    "PIL": ("clbench.decode",),
+    "PIL": ("clbench.picture",),
     "torchvision": ("clbench.cifar",),
 }
 """Packages that only some modules may import."""

@@ -20,7 +20,7 @@ from clbench.crops import (
     resample,
 )
 
-TIES = 0.1  # of all pixels at most: Pillow rounds halves by its integer weights
+TIES = 0.25  # of all pixels at most: Pillow rounds halves by its integer weights
 MODES = {Interpolation.BILINEAR: InterpolationMode.BILINEAR, Interpolation.BICUBIC: InterpolationMode.BICUBIC}
 
 

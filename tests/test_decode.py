@@ -14,8 +14,9 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
 from clbench import decode as module
-from clbench.decode import ImageFile, decode, square
+from clbench.decode import ImageFile, decode
 from clbench.errors import DataError
+from clbench.picture import Pixels, square
 from tests.pictures import make_folder
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +37,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are decoded during the test."""
     names: list[str] = []
 
-    def watched(path: Path, side: int) -> module.Pixels:
+    def watched(path: Path, side: int) -> Pixels:
         names.append(path.name)
         return square(path, side)
 
