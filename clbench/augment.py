@@ -119,6 +119,22 @@ def normalise_(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) 
     return images.mul_(scale).add_(shift)
 
 
+@dataclass(frozen=True)
+class Unchanged(ImageTransform):
+    """No transform: for batches of features instead of images."""
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def train(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch itself."""
+        return batch
+
+    def evaluate(self, batch: Batch) -> Batch:
+        """The batch itself."""
+        return batch
+
+
 @functools.lru_cache(maxsize=8)
 def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Factor and summand (1, C, 1, 1) that take 0..255 to normalised values."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import io
 import time
 import traceback
@@ -21,13 +20,14 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import Tensor
 
 from clbench import environment, record, seeding
+from clbench.digest import state_digest
 from clbench.errors import ClbenchError, DataError, DivergedError, IncompatibleError
+from clbench.features import with_features
 from clbench.models.classifier import Classifier, build_classifier
 from clbench.record import Cost, ExperienceInfo, Measurement, Record, Setting, Status
-from clbench.run import Run
+from clbench.run import Run, check_weights
 from clbench.scenario import Experience, Stream, scenarios
 from clbench.strategy import Problem, Strategy, strategies
 from clbench.table import Table
@@ -96,7 +96,7 @@ class _Session:
     def __init__(self, run: Run) -> None:
         self.run, self.device = run, torch.device(run.device)
         _warm_up(self.device)
-        self.stream = run.handle().open(run.seed)
+        self.stream = open_stream(run)
         self.strategy = build_strategy(run, self.stream)
 
     def go_on(self) -> Record:
@@ -170,12 +170,25 @@ def _warm_up(device: torch.device) -> None:
         torch.cuda.init()
 
 
-def build_strategy(run: Run, stream: Stream) -> Strategy:
-    """The run's strategy, freshly initialised for this stream.
+def open_stream(run: Run) -> Stream:
+    """The run's stream, with the columns that its strategy reads.
 
     Raises:
-        IncompatibleError: the strategy says that it cannot take this problem.
+        LeakError: the run's weights were trained on classes that it reports.
     """
+    check_weights(run)
+    stream = run.handle().open(run.seed)
+    strategy, _ = strategies.load(strategies.name_of(run.strategy))
+    columns = strategy.reads(run.strategy)
+    if "feature" not in columns:
+        return stream
+    with seeding.isolated(run.seed, "initialise"):
+        model = problem_of(run, stream).model()
+    return with_features(stream, model, torch.device(run.device), images="image" in columns)
+
+
+def problem_of(run: Run, stream: Stream) -> Problem:
+    """What the run's strategy is told before its first experience."""
     tasks = stream.task_of_class if stream.setting is Setting.TASK_INCREMENTAL else None
 
     def model() -> Classifier:
@@ -185,7 +198,16 @@ def build_strategy(run: Run, stream: Stream) -> Strategy:
         classifier.grow(len(tasks or ()))
         return classifier.to(run.device)
 
-    problem = Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed)
+    return Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed)
+
+
+def build_strategy(run: Run, stream: Stream) -> Strategy:
+    """The run's strategy, freshly initialised for this stream.
+
+    Raises:
+        IncompatibleError: the strategy says that it cannot take this problem.
+    """
+    problem = problem_of(run, stream)
     name = strategies.name_of(run.strategy)
     strategy, _ = strategies.load(name)
     with seeding.isolated(run.seed, "skip"):
@@ -262,28 +284,6 @@ def new_record(run: Run, stream: Stream) -> Record:
     )
 
 
-def state_digest(state: Any) -> str:
-    """sha256 over a learner's state: names, shapes and bytes of all tensors, and all other values."""
-    total = hashlib.sha256()
-
-    def add(value: Any) -> None:
-        if isinstance(value, Tensor):
-            total.update(f"{value.dtype} {tuple(value.shape)}".encode())
-            total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        elif isinstance(value, dict):
-            for key in sorted(value):
-                total.update(f"{key}:".encode())
-                add(value[key])
-        elif isinstance(value, list | tuple):
-            for item in value:
-                add(item)
-        else:
-            total.update(repr(value).encode())
-
-    add(state)
-    return total.hexdigest()
-
-
 def estimate_seconds(run: Run, examples: int = 128) -> float:
     """Roughly how long a run will learn, from slices of its first three experiences and one epoch.
 
@@ -295,7 +295,7 @@ def estimate_seconds(run: Run, examples: int = 128) -> float:
     """
     epochs = int(getattr(run.strategy, "epochs", 1))
     config = replace(run.strategy, epochs=1) if epochs > 1 else run.strategy
-    stream = run.handle().open(run.seed)
+    stream = open_stream(run)
     strategy = build_strategy(replace(run, strategy=config), stream)
     slices = [_slice(experience, examples) for experience in stream.experiences[:3]]
     for experience in slices:

@@ -34,6 +34,7 @@ class Optimizer(Enum):
     """Update rules, each torch's own."""
 
     SGD = "sgd"
+    ADAM = "adam"
     ADAMW = "adamw"
 
 
@@ -41,8 +42,10 @@ class Schedule(Enum):
     """The learning rate's course within one experience."""
 
     CONSTANT = "constant"
-    COSINE = "cosine"  # from lr to 0
+    COSINE = "cosine"  # from lr to 0, falling with each step
+    COSINE_EPOCHS = "cosine_epochs"  # from lr to 0, falling with each epoch
     STEP = "step"  # a tenth after 3/5 and again after 4/5 of the steps
+    LATE_STEP = "late_step"  # a tenth after 9/10 of the steps
 
 
 @dataclass
@@ -54,7 +57,7 @@ class FineTuneConfig:
     lr: float = searched(0.05, LogUniform(1e-3, 0.5))  # learning rate at the start of each experience
     optimizer: Optimizer = Optimizer.SGD  # update rule
     momentum: float = 0.9  # of SGD
-    weight_decay: float = searched(1e-4, LogUniform(1e-5, 1e-2))  # L2 penalty under SGD, decoupled under AdamW
+    weight_decay: float = searched(1e-4, LogUniform(1e-5, 1e-2))  # L2 penalty under SGD and Adam, decoupled under AdamW
     schedule: Schedule = Schedule.COSINE  # course of the learning rate within one experience
     clip: float | None = None  # largest norm of the gradient; null: not clipped
     amp: bool = True  # bfloat16 autocast; on GPUs only
@@ -100,6 +103,10 @@ class FineTune(Strategy):
     def end(self, experience: Experience) -> None:
         """After the last step, before the memory is updated."""
 
+    def parameter_groups(self) -> list[tuple[list[torch.nn.Parameter], float]]:
+        """Parameters that train with the same learning rate, and that rate as a multiple of ``config.lr``."""
+        return [(list(self.model.parameters()), 1.0)]
+
     def training_table(self, experience: Experience) -> Table:
         """The rows that epochs run over."""
         return experience.train
@@ -123,20 +130,21 @@ class FineTune(Strategy):
 
     def _fit(self, experience: Experience) -> None:
         table, device = self.training_table(experience), self.problem.device
-        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = self._optimizer()
+        trainable = [p for group in optimizer.param_groups for p in group["params"]]
         self.trained = sum(p.numel() for p in trainable)
-        optimizer = self._optimizer(trainable)
         augment, order, draws = (
             seeding.generator(self.problem.seed, name, experience.index, device=where)
             for name, where in (("augment", device), ("order", "cpu"), ("replay", "cpu"))
         )
-        steps = self.config.epochs * math.ceil(len(table) / self.config.batch_size)
+        steps = table.batch_count(self.config.batch_size)
         losses, step = torch.zeros((), device=device), 0
         for _ in range(self.config.epochs):
             for stored in table.source.stream(self._rows(table, order, draws)):
                 batch = self.problem.transform.train(stored, augment)
+                factor = rate(self.config.schedule, step, steps, self.config.epochs)
                 for group in optimizer.param_groups:
-                    group["lr"] = self.config.lr * rate(self.config.schedule, step, steps)
+                    group["lr"] = self.config.lr * group["factor"] * factor
                 losses += self._step(batch, optimizer, trainable)
                 step += 1
             # Looking at a number waits for the GPU, so it is done once per epoch only.
@@ -161,13 +169,18 @@ class FineTune(Strategy):
         self.after_step()
         return loss.detach()
 
-    def _optimizer(self, trainable: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    def _optimizer(self) -> torch.optim.Optimizer:
         config = self.config
-        if config.optimizer is Optimizer.ADAMW:
-            return torch.optim.AdamW(trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-        return torch.optim.SGD(
-            trainable, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
-        )
+        groups = []
+        for parameters, factor in self.parameter_groups():
+            trainable = [p for p in parameters if p.requires_grad]
+            if trainable:
+                groups.append({"params": trainable, "factor": factor})
+        shared = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+        if config.optimizer is Optimizer.SGD:
+            return torch.optim.SGD(groups, momentum=config.momentum, **shared)  # type: ignore[arg-type]
+        kind = torch.optim.AdamW if config.optimizer is Optimizer.ADAMW else torch.optim.Adam
+        return kind(groups, **shared)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
@@ -210,10 +223,22 @@ class FineTune(Strategy):
         self.trained = state["trained"]
 
 
-def rate(schedule: Schedule, step: int, steps: int) -> float:
-    """The learning rate's factor at ``step`` of ``steps``, both counted in optimiser steps of one experience."""
+def rate(schedule: Schedule, step: int, steps: int, epochs: int) -> float:
+    """The learning rate's factor at one step of an experience.
+
+    Args:
+        schedule: the course.
+        step: counted from 0 over all epochs.
+        steps: per epoch.
+        epochs: of the experience.
+    """
+    done = step / (steps * epochs)
     if schedule is Schedule.COSINE:
-        return (1 + math.cos(math.pi * step / steps)) / 2
+        return (1 + math.cos(math.pi * done)) / 2
+    if schedule is Schedule.COSINE_EPOCHS:
+        return (1 + math.cos(math.pi * (step // steps) / epochs)) / 2
     if schedule is Schedule.STEP:
-        return float(0.1 ** ((step >= 0.6 * steps) + (step >= 0.8 * steps)))
+        return float(0.1 ** ((done >= 0.6) + (done >= 0.8)))
+    if schedule is Schedule.LATE_STEP:
+        return 0.1 if done >= 0.9 else 1.0
     return 1.0

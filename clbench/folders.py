@@ -148,10 +148,29 @@ def load(folder: ImageFolder, side: int, device: str) -> tuple[Table, Table, str
 
 def _table(images: Tensor, rows: Tensor, labels: Tensor, device: str) -> Table:
     if torch.device(device).type == "cpu" or not fits(len(rows) * images[0].numel(), device):
-        every = torch.zeros(len(images), dtype=torch.int64)
-        every[rows] = labels
-        return Table(Source({"image": images, "label": every}, device, mapped=True), rows)
+        return mapped(images, rows, labels, device)
     return resident(images, rows, labels, device)
+
+
+def mapped(images: Tensor, rows: Tensor, labels: Tensor, device: torch.device | str) -> Table:
+    """Some rows of memory-mapped images, left where they are.
+
+    After a first decoding the rows follow each other, and the source is these rows and no more. Rows between them that
+    do not belong to them, of files that have changed or gone, have label 0; no table holds them.
+
+    Args:
+        images: (M, C, H, W) uint8.
+        rows: (N,) int64.
+        labels: of those rows, (N,) int64.
+        device: where batches are delivered.
+    """
+    first, last = int(rows.min()), int(rows.max())
+    rows = rows - first
+    every = torch.zeros(last - first + 1, dtype=torch.int64)
+    every[rows] = labels
+    in_order = len(rows) == len(every) and torch.equal(rows, torch.arange(len(rows)))
+    layout = "" if in_order else hashlib.sha256(str(rows.tolist()).encode()).hexdigest()
+    return Table(Source({"image": images[first : last + 1], "label": every}, device, mapped=True, layout=layout), rows)
 
 
 def resident(images: Tensor, rows: Tensor, labels: Tensor, device: torch.device | str) -> Table:
@@ -174,4 +193,5 @@ def _cache(root: Path) -> Path:
     if os.access(root, os.W_OK):
         return root / "clbench-cache"
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    return Path.home() / ".cache" / "clbench" / f"{root.name}-{name}"
+    folder = Path(os.environ.get("CLBENCH_CACHE") or Path.home() / ".cache" / "clbench")
+    return folder / f"{root.name}-{name}"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from clbench import record
-from clbench.errors import CheckpointError, LeakError
-from clbench.models.config import ModelConfig
+from clbench.errors import CheckpointError, ConfigError, LeakError
+from clbench.models.checkpoint import read_certificate
+from clbench.models.config import EMBEDDED, ModelConfig
+from clbench.models.pretrained_vit import WEIGHTS
 from clbench.record import Part, Phase, Selection
 from clbench.scenario import Handle, scenarios
 from clbench.strategy import strategies
@@ -92,6 +94,60 @@ class Run:
         """The right to open this run's part of the scenario, and no other."""
         scenario = scenarios.build(self.scenario, self.root, self.device)
         return Handle(scenario, self.part, self.split_seed, self.swap)
+
+
+def check_weights(run: Run) -> None:
+    """See that a run does not report classes that its weights were trained on, as their certificate tells.
+
+    Raises:
+        LeakError: it would.
+    """
+    path = WEIGHTS if run.model.name == EMBEDDED and run.model.checkpoint is None else run.model.checkpoint
+    seen = None if path is None else read_certificate(path)
+    if seen is None or run.phase is not Phase.EVALUATION or seen["scenario"] != scenarios.name_of(run.scenario):
+        return
+
+    def half(part: Part, swapped: bool) -> bool:
+        return (part is Part.TUNING_HALF) is not swapped
+
+    trained = Part(seen["part"])
+    apart = (
+        Part.WHOLE not in (trained, run.part)
+        and seen["split_seed"] == run.split_seed
+        and half(trained, seen["swapped"]) is not half(run.part, run.swap)
+    )
+    if not apart:
+        raise LeakError(
+            f"{path} was trained on classes of {seen['scenario']} ({trained.value}) that this run reports "
+            f"({run.part.value}); report the other half, e.g. protocol=single protocol.part=evaluation_half"
+        )
+
+
+def resolved_model(model: ModelConfig, scenario: Any, strategy: Any) -> ModelConfig:
+    """The model a run trains: as the user gave it, what is left out decided by the scenario and the strategy.
+
+    Args:
+        model: as given.
+        scenario: config of the scenario.
+        strategy: config of the strategy. One that starts from a pre-trained model gets the scenario's, with its
+            weights, where the user names none.
+
+    Raises:
+        ConfigError: the strategy starts from a pre-trained model, and the one that is named comes without weights.
+    """
+    source, _ = scenarios.load(scenarios.name_of(scenario))
+    name = strategies.name_of(strategy)
+    method, _ = strategies.load(name)
+    if not method.pretrained:
+        return replace(model, name=model.name or source.default_model)
+    if model.name is None and model.checkpoint is None:
+        return replace(model, name=source.pretrained_model, pretrained=True)
+    if model.name != EMBEDDED and not model.pretrained and model.checkpoint is None:
+        raise ConfigError(
+            f"{name} starts from a pre-trained model, and model.name={model.name} comes without weights; add "
+            f"model.checkpoint=FILE or, for published ones, model.pretrained=true; or leave model.name out"
+        )
+    return replace(model, name=model.name or source.pretrained_model)
 
 
 def _file_digest(path: Path | None) -> str:

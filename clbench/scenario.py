@@ -56,6 +56,7 @@ class Stream:
         transform: from stored images to a network's input.
         shape: of one image as a network takes it, (C, H, W).
         digest: sha256 of the data and of the order, in hexadecimal.
+        source_digest: of the data alone, whatever the order.
     """
 
     experiences: tuple[Experience, ...]
@@ -63,6 +64,7 @@ class Stream:
     transform: Transform
     shape: Shape
     digest: str
+    source_digest: str = ""
 
     @property
     def task_of_class(self) -> tuple[int, ...]:
@@ -78,6 +80,9 @@ class Scenario(ABC):
 
     default_model: ClassVar[str] = "small_cnn"
     """The backbone used where the user names none."""
+
+    pretrained_model: ClassVar[str] = "pretrained_vit"
+    """The backbone used where the user names none and the strategy starts from a pre-trained one."""
 
     def __init__(self, config: Any, root: Path | None = None, device: torch.device | str = "cpu") -> None:
         self.config, self.root, self.device = config, root, torch.device(device)
@@ -228,6 +233,7 @@ def class_stream(
         transform=transform,
         shape=transform.output_shape((channels, height, width)),
         digest=hashlib.sha256(text.encode()).hexdigest(),
+        source_digest=digest,
     )
 
 
@@ -239,4 +245,4 @@ def _relabelled(source: Source, order: Sequence[int], tasks: Sequence[int]) -> S
     task_of = torch.tensor([*tasks, -1], device=label.device)
     new = arrival[label]
     columns = {**source.columns, "label": new, "task": task_of[new]}
-    return Source(columns, source.device, mapped=source.mapped)
+    return Source(columns, source.device, source.mapped, source.layout)

@@ -48,8 +48,19 @@ class Strategy(ABC):
     version: ClassVar[int] = 1
     """Raised when the same config and seed come to give another result; a part of every run's identity."""
 
+    pretrained: ClassVar[bool] = False
+    """Whether it starts from a pre-trained model where the user names none."""
+
     def __init__(self, config: Any, problem: Problem) -> None:
         self.config, self.problem = config, problem
+
+    @classmethod
+    def reads(cls, config: Any) -> frozenset[str]:
+        """Columns it learns and predicts from: ``image`` and, of the backbone as it comes, frozen, ``feature``.
+
+        Features (N, F) float32 are computed once for all runs and kept on disk (`clbench.features`).
+        """
+        return frozenset({"image"})
 
     @classmethod
     def skip(cls, config: Any, problem: Problem) -> str | None:

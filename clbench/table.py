@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -33,17 +34,24 @@ class Source:
         columns: tensors whose first dimensions agree.
         device: where batches are delivered; the columns move there unless ``mapped``.
         mapped: leave the columns where they are (a memory map) and move batches only.
+        layout: names the order of the rows where the digest of the data does not decide it, empty where it does.
 
     Raises:
         DataError: the columns differ in length.
     """
 
-    def __init__(self, columns: Mapping[str, Tensor], device: torch.device | str = "cpu", mapped: bool = False) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Tensor],
+        device: torch.device | str = "cpu",
+        mapped: bool = False,
+        layout: str = "",
+    ) -> None:
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"columns of one table must have equal lengths, got {lengths}")
         self.device = torch.device(device)
-        self.mapped = mapped
+        self.mapped, self.layout = mapped, layout
         self.columns = dict(columns) if mapped else {name: c.to(self.device) for name, c in columns.items()}
         self.length = next(iter(lengths.values()), 0)
 
@@ -180,11 +188,18 @@ class Table:
         if generator is not None:
             order = torch.randperm(len(rows), generator=generator, device=generator.device)
             rows = rows[order.to(rows.device)]
-        alone = len(rows) > size > 1 and len(rows) % size == 1
+        alone = self._last_is_alone(size)
         head = rows[: -size - 1] if alone else rows
         yield from head.split(size) if len(head) else ()
         if alone:
             yield rows[-size - 1 :]
+
+    def batch_count(self, size: int) -> int:
+        """How many batches `batches` yields."""
+        return math.ceil(len(self) / size) - self._last_is_alone(size)
+
+    def _last_is_alone(self, size: int) -> bool:
+        return len(self) > size > 1 and len(self) % size == 1
 
 
 def place(columns: Mapping[str, Tensor], device: torch.device | str, cache: Path, limit: int | None = None) -> Source:

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import pytest
@@ -83,3 +83,10 @@ def _make(
     settled |= fields
     identity = f"{settled['strategy']}-{sorted(settled['strategy_config'].items())}-{settled['seed']}"
     return Record(**{"run": identity, "data_digest": f"data {settled['seed']}"} | settled)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _caches_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

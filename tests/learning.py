@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 
+from clbench.features import with_features
 from clbench.models.classifier import Classifier, build_classifier
 from clbench.models.config import ModelConfig
 from clbench.record import Setting
@@ -26,6 +27,21 @@ def shortened(experience: Experience, examples: int) -> Experience:
     return replace(experience, train=experience.train.select(torch.arange(examples)))
 
 
+def stream_for(name: str, setting: Setting = Setting.CLASS_INCREMENTAL) -> Stream:
+    """The digits, with the columns that a strategy reads."""
+    method, config = strategies.load(name)
+    stream, columns = digits(setting), method.reads(config())
+    if "feature" not in columns:
+        return stream
+    model = problem(stream, model=backbone_for(name)).model()
+    return with_features(stream, model, torch.device("cpu"), images="image" in columns)
+
+
+def backbone_for(name: str) -> str:
+    """A small backbone that a strategy can take."""
+    return "small_vit" if strategies.load(name)[0].pretrained else "small_cnn"
+
+
 def problem(stream: Stream, seed: int = 0, model: str = "small_cnn", width: int = 4) -> Problem:
     """What a strategy is told about ``stream``."""
     tasks = stream.task_of_class if stream.setting is Setting.TASK_INCREMENTAL else None
@@ -40,7 +56,9 @@ def problem(stream: Stream, seed: int = 0, model: str = "small_cnn", width: int 
     return Problem(fresh, stream.transform, stream.setting, torch.device("cpu"), seed)
 
 
-def strategy(name: str, stream: Stream, seed: int = 0, model: str = "small_cnn", **values: Any) -> Any:
+def strategy(name: str, stream: Stream, seed: int = 0, model: str | None = None, **values: Any) -> Any:
     """A strategy, ready to learn ``stream`` with one pass over each experience; its class depends on the name."""
     _, config = strategies.load(name)
-    return strategies.build(config(**{"epochs": 1} | values), problem(stream, seed, model))
+    once = {field.name: 1 for field in fields(config) if field.name.endswith("epochs")}
+    with isolated(seed, "initialise"):
+        return strategies.build(config(**once | values), problem(stream, seed, model or backbone_for(name)))

@@ -16,13 +16,13 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record", "picture"),
+    ("registry", "space", "seeding", "record", "digest", "picture"),
     ("metrics", "table", "environment", "search", "report"),
-    ("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
+    ("augment", "crops", "decode", "folders", "cifar", "memory", "models", "gaussians", "alignment"),
     ("scenario", "cut"),
     ("strategy",),
-    ("run", "finetune"),
-    ("engine", "protocol"),
+    ("run", "finetune", "features"),
+    ("engine", "protocol", "pretrain"),
     ("executor",),
     ("executors", *PLUGINS),
     ("config",),

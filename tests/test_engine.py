@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from clbench import engine, record
+from clbench.digest import state_digest
 from clbench.errors import ClbenchError, DataError, IncompatibleError
 from clbench.models.config import ModelConfig
 from clbench.protocol import Study, evaluation_run
@@ -240,13 +241,13 @@ def test_measuring_in_one_pass_is_measuring_each_experience() -> None:
 def test_the_state_digest_sees_every_tensor_and_number() -> None:
     state = {"a": torch.zeros(3), "b": {"c": [1, torch.ones(2)]}}
     digests = {
-        engine.state_digest(state),
-        engine.state_digest({**state, "a": torch.zeros(1, 3)}),
-        engine.state_digest({**state, "a": torch.tensor([0.0, 0.0, 1e-30])}),
-        engine.state_digest({**state, "b": {"c": [2, torch.ones(2)]}}),
+        state_digest(state),
+        state_digest({**state, "a": torch.zeros(1, 3)}),
+        state_digest({**state, "a": torch.tensor([0.0, 0.0, 1e-30])}),
+        state_digest({**state, "b": {"c": [2, torch.ones(2)]}}),
     }
     assert len(digests) == 4
-    assert engine.state_digest(dict(reversed(state.items()))) == engine.state_digest(state)
+    assert state_digest(dict(reversed(state.items()))) == state_digest(state)
 
 
 def test_no_partial_file_stays_behind_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def test_learning_is_the_bare_torch_loop(optimizer: Optimizer) -> None:
     model = problem(stream).model()
     with isolated(0, "learn", 0):
         model.grow(2)
-    kinds = {Optimizer.SGD: torch.optim.SGD, Optimizer.ADAMW: torch.optim.AdamW}
+    kinds = {Optimizer.SGD: torch.optim.SGD, Optimizer.ADAM: torch.optim.Adam, Optimizer.ADAMW: torch.optim.AdamW}
     extra = {"momentum": 0.9} if optimizer is Optimizer.SGD else {}
     update = kinds[optimizer](model.parameters(), lr=0.01, weight_decay=1e-3, **extra)
     order, step, steps = generator(0, "order", 0), 0, 2 * 4
@@ -72,12 +72,17 @@ def test_a_loss_that_is_not_finite_is_said_at_the_end_of_the_epoch() -> None:
 
 
 def test_schedules() -> None:
-    assert [rate(Schedule.CONSTANT, s, 10) for s in (0, 9)] == [1, 1]
-    assert [round(rate(Schedule.STEP, s, 10), 6) for s in (0, 5, 6, 7, 8, 9)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
-    cosine = [rate(Schedule.COSINE, s, 10) for s in range(11)]
+    def course(schedule: Schedule) -> list[float]:
+        return [round(rate(schedule, step, 5, 2), 6) for step in range(10)]
+
+    assert course(Schedule.CONSTANT) == [1] * 10
+    assert course(Schedule.STEP) == [1] * 6 + [0.1] * 2 + [0.01] * 2
+    assert course(Schedule.LATE_STEP) == [1] * 9 + [0.1]
+    assert course(Schedule.COSINE_EPOCHS) == [1] * 5 + [0.5] * 5
+    cosine = course(Schedule.COSINE)
     assert cosine[0] == 1
     assert abs(cosine[5] - 0.5) < 1e-12
-    assert abs(cosine[10]) < 1e-12
+    assert abs(rate(Schedule.COSINE, 10, 5, 2)) < 1e-12
     assert cosine == sorted(cosine, reverse=True)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from clbench.engine import learn, state_digest
+from clbench.digest import state_digest
+from clbench.engine import learn
 from clbench.errors import DataError
 from clbench.memory import MemoryConfig
 from clbench.table import Source, Table, place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -79,3 +80,20 @@ def _share(folder: Path) -> float:
         if found is not None and found.status is Status.RUNNING:
             return found.learnt / len(found.experiences)
     return 0.0
+
+
+@contextlib.contextmanager
+def steps(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for one long loop; the block is given a function of (steps done, steps in all)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps, elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    with Progress(*columns, console=Console()) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +19,7 @@ from clbench.executor import Executor, executors
 from clbench.protocol import Protocol, RunError, Stage, Study, protocols
 from clbench.record import Record
 from clbench.report import summary
+from clbench.run import resolved_model
 from clbench.scenario import scenarios
 from clbench.strategy import strategies
 
@@ -80,10 +80,10 @@ def _carry_out(prepared: list[Prepared], executor: Executor, console: Console) -
 
 def _prepare(job: Job) -> Prepared:
     config = job.config
-    device = _device(config.device)
+    device = device_of(config.device)
     _check_writable(config.output)
     scenario = scenarios.build(config.scenario, config.data.root, device)
-    model = dataclasses.replace(config.model, name=config.model.name or scenario.default_model)
+    model = resolved_model(config.model, config.scenario, config.strategy)
     study = Study(config.scenario, config.strategy, model, device, config.output, config.data.root, job.asked)
     protocol = protocols.build(config.protocol)
     stages = protocol.plan(study)
@@ -92,7 +92,12 @@ def _prepare(job: Job) -> Prepared:
     return Prepared(study, protocol, stages)
 
 
-def _device(asked: str) -> str:
+def device_of(asked: str) -> str:
+    """``cpu`` or ``cuda`` for a user's ``device=``.
+
+    Raises:
+        ConfigError: it is none of cpu, cuda and auto, or there is no GPU.
+    """
     if asked not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device must be cpu, cuda or auto, got {asked!r}")
     if asked == "cuda" and not torch.cuda.is_available():

@@ -10,7 +10,8 @@ from torch import nn
 
 from clbench.errors import ConfigError, UnknownNameError
 from clbench.models.checkpoint import load_weights
-from clbench.models.config import ModelConfig
+from clbench.models.config import EMBEDDED, ModelConfig
+from clbench.models.pretrained_vit import PretrainedViT
 from clbench.models.resnet import ResNet18, ResNet32
 from clbench.models.small_cnn import SmallCNN
 from clbench.models.small_vit import SmallViT
@@ -21,6 +22,7 @@ Shape: TypeAlias = tuple[int, int, int]
 """Of one image, (C, H, W)."""
 
 NAMES: dict[str, Callable[[Shape, int | None], nn.Module]] = {
+    EMBEDDED: lambda shape, _: PretrainedViT(shape, weights=False),
     "resnet18": lambda shape, width: ResNet18(shape[0], width or 64),
     "resnet32": lambda shape, width: ResNet32(shape[0], width or 16),
     "small_cnn": lambda shape, width: SmallCNN(shape[0], width or 16),
@@ -66,6 +68,10 @@ def build_backbone(config: ModelConfig, shape: Shape, default: str) -> nn.Module
 
 
 def _own(name: str, config: ModelConfig, shape: Shape) -> nn.Module:
+    if name == EMBEDDED and config.checkpoint is None:
+        if config.width is not None:
+            raise ConfigError(f"model.width is part of {EMBEDDED}'s weights, got {config.width}; leave it out")
+        return PretrainedViT(shape)
     if config.pretrained:
         raise ConfigError(
             f"model.pretrained goes with timm models only, got {name}; use model.name=timm/NAME or model.checkpoint"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,20 @@ def read_weights(path: Path) -> Weights:
             f"{path} cannot be read as weights, it is truncated or of another kind ({one_line(error)})"
         ) from error
     return _unwrapped(content, path)
+
+
+def read_certificate(path: Path) -> dict[str, Any] | None:
+    """What `clbench pretrain` wrote into a weights file about its origin; None where there is nothing."""
+    if path.suffix != ".safetensors":
+        return None
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path.expanduser(), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except Exception as error:  # the reader raises whatever the broken bytes lead it to
+        raise CheckpointError(f"{path} cannot be read as weights ({one_line(error)})") from error
+    return dict(json.loads(metadata["clbench"])) if "clbench" in metadata else None
 
 
 def load_weights(

@@ -74,8 +74,8 @@ class Classifier(nn.Module):
         self.head.grow(outputs)
 
     def features(self, batch: Batch) -> Tensor:
-        """Features (N, F) of ``image``."""
-        features: Tensor = self.backbone(batch["image"])
+        """Features (N, F) of ``image``; the column ``feature`` where the batch brings it."""
+        features: Tensor = batch["feature"] if "feature" in batch else self.backbone(batch["image"])
         return features
 
     def all_logits(self, batch: Batch) -> Tensor:

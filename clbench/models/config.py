@@ -8,6 +8,9 @@ from pathlib import Path
 
 from clbench.errors import ConfigError
 
+EMBEDDED = "pretrained_vit"
+"""The backbone that comes with its weights inside this package."""
+
 
 class HeadKind(Enum):
     """How features become logits."""
@@ -20,7 +23,7 @@ class HeadKind(Enum):
 class ModelConfig:
     """A backbone, where its weights come from, and its head."""
 
-    name: str | None = None  # resnet32, resnet18, small_cnn, small_vit, or timm/NAME; null: the scenario's default
+    name: str | None = None  # resnet32, resnet18, small_cnn, small_vit, pretrained_vit, or timm/NAME; null: default
     checkpoint: Path | None = None  # weights file to start from: .pth, .pt, .th, .bin or .safetensors
     pretrained: bool = False  # start from the published weights; timm models only
     head: HeadKind = HeadKind.LINEAR  # how features become logits

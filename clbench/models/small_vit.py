@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clbench.errors import ConfigError, IncompatibleError
+from clbench.models.transformer import Prefix, Transformer, attend_with
 
 
 class Attention(nn.Module):
@@ -28,10 +29,10 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, prefix: Prefix | None = None) -> Tensor:
         """Mixed tokens (N, T, width) of tokens (N, T, width)."""
         query, key, value = (self._split(layer(tokens)) for layer in (self.query, self.key, self.value))
-        mixed: Tensor = self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        mixed: Tensor = self.out(attend_with(query, key, value, prefix).transpose(1, 2).flatten(2))
         return mixed
 
     def _split(self, tokens: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each normalised before and added to what came in."""
+    """What one block has: attention and feed-forward, and the norm before each."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -64,14 +65,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, T, width)."""
-        tokens = tokens + self.attention(self.norm1(tokens))
-        changed: Tensor = tokens + self.feed_forward(self.norm2(tokens))
-        return changed
 
-
-class SmallViT(nn.Module):
+class SmallViT(Transformer):
     """Patch embedding, class token, learnt positions, pre-norm blocks; the class token is the feature.
 
     Linear weights of the blocks are drawn as in Glorot and Bengio 2010, equation 16, with biases of 0: at this width,
@@ -84,9 +79,6 @@ class SmallViT(nn.Module):
         depth: blocks.
         heads: attention heads per block.
         patch: side of a patch in pixels; None: an eighth of the image's height, at least 2.
-
-    Attributes:
-        features_out: length of a feature vector, ``width``.
 
     Raises:
         ConfigError: the width is no multiple of the heads.
@@ -109,9 +101,9 @@ class SmallViT(nn.Module):
         self.patch_embedding = nn.Conv2d(channels, width, side, stride=side)
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
         self.positions = nn.Parameter(torch.empty(1, (height // side) * (breadth // side) + 1, width))
-        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.features_out = width
+        self.width, self.depth = width, depth
         self._initialise()
 
     def _initialise(self) -> None:
@@ -122,9 +114,24 @@ class SmallViT(nn.Module):
         nn.init.trunc_normal_(self.class_token, std=0.02)
         nn.init.trunc_normal_(self.positions, std=0.02)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Features (N, features_out) of images (N, C, H, W), floating point."""
+    def embed(self, images: Tensor) -> Tensor:
+        """Tokens (N, T, width): the class token and one per patch, with their positions."""
         patches: Tensor = self.patch_embedding(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat((self.class_token.expand(len(images), -1, -1), patches), dim=1) + self.positions
-        features: Tensor = self.norm(self.blocks(tokens)[:, 0])
-        return features
+        return torch.cat((self.class_token.expand(len(images), -1, -1), patches), dim=1) + self.positions
+
+    def attend(self, layer: int, tokens: Tensor, prefix: Prefix | None = None) -> Tensor:
+        """Tokens (N, T, width)."""
+        block = self.blocks[layer]
+        mixed: Tensor = tokens + block.attention(block.norm1(tokens), prefix)  # type: ignore[operator]
+        return mixed
+
+    def feed(self, layer: int, tokens: Tensor) -> Tensor:
+        """What the feed-forward adds, (N, T, width)."""
+        block = self.blocks[layer]
+        change: Tensor = block.feed_forward(block.norm2(tokens))  # type: ignore[operator]
+        return change
+
+    def finish(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, T, width) after the last norm."""
+        finished: Tensor = self.norm(tokens)
+        return finished

@@ -160,7 +160,7 @@ def test_help_teaches(tmp_path: Path) -> None:
         r"strategy\.strength=10\.0 +stiffness.*\[searched: 0\.1 to 10000, logarithmically\]", manual, re.DOTALL
     )
     assert re.search(r"strategy\.memory\.policy=class_balanced .*reservoir", manual, re.DOTALL)
-    assert "scenario=digits   (there are: cifar100, cifar224, digits, folder, imagenet100)" in manual
+    assert "scenario=digits   (there are: cifar100, cifar224, digits, folder, glyphs, imagenet100)" in manual
     assert clbench("--version", cwd=tmp_path).stdout.strip() == f"clbench {__version__}"
 
 

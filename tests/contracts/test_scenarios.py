@@ -13,8 +13,8 @@ from clbench.record import Part, Setting
 from clbench.scenario import Handle, Scenario, Stream, scenarios
 from tests.pictures import make_folder
 
-MADE = {"digits", "folder", "imagenet100"}
-"""Scenarios whose data come with a package or are made here."""
+MADE = {"digits", "folder", "glyphs", "imagenet100"}
+"""Scenarios whose data come with a package, are drawn, or are made here."""
 
 
 @pytest.fixture(scope="module")

@@ -131,6 +131,7 @@ def test_the_cache_lies_beside_the_data_or_in_the_users_own(
     folder(root).stream(0)
     assert (root / "clbench-cache" / "squares-24" / "images.bin").exists()
     monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.delenv("CLBENCH_CACHE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     folder(root, store=16).stream(0)
     assert len(list((tmp_path / "home" / ".cache" / "clbench").glob("set-*/squares-16/images.bin"))) == 1
@@ -141,8 +142,25 @@ def test_resident_and_mapped_tables_hold_the_same(root: Path) -> None:
     assert train.source.mapped
     copied = folders.resident(train.source.columns["image"], train.rows, train.column("label"), "cpu")
     assert not copied.source.mapped
+    assert train.source.layout == copied.source.layout == ""
+    assert train.source.length == copied.source.length == 8
     for name in ("image", "label"):
         assert torch.equal(copied.column(name), train.column(name))
+
+
+def test_a_layout_that_depends_on_the_past_of_the_cache_has_a_name_of_its_own(root: Path) -> None:
+    before = folder(root).stream(0)
+    path = root / "train" / "B" / "0.jpg"
+    content = path.read_bytes()
+    path.write_bytes(content + b"one byte more, the same picture")
+    after = folder(root).stream(0)
+    assert after.digest == before.digest
+    layouts = {stream.experiences[0].train.source.layout for stream in (before, after)}
+    assert "" in layouts
+    assert len(layouts) == 2
+    for old, new in zip(before.experiences, after.experiences, strict=True):
+        for name in ("image", "label", "task"):
+            assert torch.equal(old.train.column(name), new.train.column(name))
 
 
 @pytest.mark.parametrize("values", [{"increment": 1}, {"base": 4}])

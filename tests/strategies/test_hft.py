@@ -102,8 +102,8 @@ def test_the_frozen_half_has_no_gradient_and_no_optimiser_state_and_does_not_mov
     optimizers: list[torch.optim.Optimizer] = []
     build = HFT._optimizer
 
-    def watched(self: HFT, trainable: list[nn.Parameter]) -> torch.optim.Optimizer:
-        optimizers.append(build(self, trainable))
+    def watched(self: HFT) -> torch.optim.Optimizer:
+        optimizers.append(build(self))
         return optimizers[-1]
 
     monkeypatch.setattr(HFT, "_optimizer", watched)

@@ -1,0 +1,139 @@
+"""Features of a frozen backbone, computed once and kept on disk for all strategies, seeds and class orders.
+
+They are keyed by what decides their bits: weights, transform, data, kind of device and torch's version. Blocks of
+consecutive rows are always computed together, so the bits do not depend on which run came first; a computation that
+is killed goes on at its first missing block. The cache lies under ``CLBENCH_CACHE``, else ``~/.cache/clbench``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from rich.progress import track
+from torch import Tensor
+
+from clbench.augment import Transform, Unchanged
+from clbench.digest import state_digest
+from clbench.errors import ClbenchError
+from clbench.models.classifier import Classifier
+from clbench.record import write_atomically
+from clbench.scenario import Experience, Stream
+from clbench.table import Source, Table
+
+BLOCK = 256  # rows computed together
+PATIENCE = 20  # blocks; a longer computation shows its progress
+
+
+def cache_folder() -> Path:
+    """Where features are kept."""
+    return Path(os.environ.get("CLBENCH_CACHE") or Path.home() / ".cache" / "clbench") / "features"
+
+
+def with_features(stream: Stream, model: Classifier, device: torch.device, images: bool) -> Stream:
+    """The same stream with a column ``feature`` (N, F) float32: the model's features of the unaugmented images.
+
+    Args:
+        stream: of images.
+        model: whose backbone is frozen from now on.
+        device: where features are computed and delivered.
+        images: keep the column ``image`` too; without it batches need no transform any more.
+
+    Raises:
+        ClbenchError: the cache cannot be written.
+    """
+    weights = state_digest(model.backbone.state_dict())
+    model.to(device).eval()
+    made = {}
+    for split in ("train", "test"):
+        source = getattr(stream.experiences[0], split).source
+        key = json.dumps([weights, repr(stream.transform), stream.source_digest, split, device.type, torch.__version__])
+        key += source.layout
+        cache = _Cache(hashlib.sha256(key.encode()).hexdigest()[:16], source.length, model)
+        columns = {name: c for name, c in source.columns.items() if images or name != "image"}
+        feature = cache.filled(source, stream.transform)
+        made[split] = Source({**columns, "feature": feature}, source.device, mapped=source.mapped, layout=source.layout)
+    return replace(
+        stream,
+        experiences=tuple(_moved(experience, made) for experience in stream.experiences),
+        transform=stream.transform if images else Unchanged(),
+    )
+
+
+def _moved(experience: Experience, made: dict[str, Source]) -> Experience:
+    return replace(
+        experience,
+        train=Table(made["train"], experience.train.rows),
+        test=Table(made["test"], experience.test.rows),
+    )
+
+
+@dataclass(frozen=True)
+class _Cache:
+    """The features of one source's rows, in ``feature.npy``, and how many of them are there, in ``done.json``."""
+
+    key: str
+    length: int
+    model: Classifier
+
+    @property
+    def folder(self) -> Path:
+        return cache_folder() / self.key
+
+    def filled(self, source: Source, transform: Transform) -> Tensor:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / "lock"):
+                self._fill(source, transform)
+        except OSError as error:
+            raise ClbenchError(
+                f"cannot keep features in {cache_folder()} ({error.strerror}); set CLBENCH_CACHE to another folder"
+            ) from error
+        return torch.from_numpy(np.load(self.folder / "feature.npy", mmap_mode="c"))
+
+    def _fill(self, source: Source, transform: Transform) -> None:
+        done = self._read()
+        if done["rows"] >= self.length:
+            return
+        blocks = self._blocks(source, transform, done["rows"])
+        todo = -(-(self.length - done["rows"]) // BLOCK)
+        if todo > PATIENCE:
+            blocks = iter(track(blocks, "features of the frozen backbone", total=todo))
+        stored: Any = None
+        begun = time.perf_counter()
+        for start, features in blocks:
+            if stored is None:
+                stored = self._open(start, features.shape[1])
+            stored[start : start + len(features)] = features.cpu().numpy()
+            if start // BLOCK % PATIENCE == PATIENCE - 1 or start + BLOCK >= self.length:
+                stored.flush()
+                seconds = done["seconds"] + time.perf_counter() - begun
+                state = {"rows": min(start + BLOCK, self.length), "seconds": seconds}
+                write_atomically(self.folder / "done.json", json.dumps(state).encode())
+
+    def _open(self, start: int, width: int) -> Any:
+        mode: Any = "r+" if start else "w+"
+        path = str(self.folder / "feature.npy")
+        return np.lib.format.open_memmap(path, mode, np.float32, (self.length, width) if mode == "w+" else None)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.folder / "done.json").read_text()))
+        except FileNotFoundError:
+            return {"rows": 0, "seconds": 0.0}
+
+    @torch.no_grad()
+    def _blocks(self, source: Source, transform: Transform, first: int) -> Iterator[tuple[int, Tensor]]:
+        for start in range(first, self.length, BLOCK):
+            rows = torch.arange(start, min(start + BLOCK, self.length))
+            batch = source.take(rows.to(source.device))
+            yield start, self.model.features(transform.evaluate(batch)).float()
