@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clbench.errors import DivergedError
 from clbench.gaussians import ClassGaussians
 from clbench.models.head import LinearHead
 
@@ -31,7 +32,7 @@ def align(
     (Zhang et al. 2023, SLCA, arXiv 2303.05118, section 3.3).
 
     Args:
-        head: changed in place; outputs beyond the C classes are left out of the loss.
+        head: changed in place; outputs beyond the C classes are left out of the loss and keep their bits.
         gaussians: of the C classes.
         epochs: how often.
         lr: in the first epoch.
@@ -40,14 +41,22 @@ def align(
         generator: of samples and shuffles.
         mean: (C, F), in place of the classes' own.
         loss: of logits (samples, C) and labels (samples,).
+
+    Raises:
+        DivergedError: a weight is no longer finite.
     """
-    parameters = [p for p in head.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay)
+    # Rows of their own, and not the head's: weight decay would reach the outputs beyond.
+    classes = len(gaussians)
+    weight, bias = (p[:classes].detach().clone().requires_grad_() for p in (head.weight, head.bias))
+    optimizer = torch.optim.SGD([weight, bias], lr=lr, momentum=0.9, weight_decay=weight_decay, fused=True)
     for epoch in range(epochs):
         optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
         features, labels = gaussians.draw(samples, generator, mean)
         order = torch.randperm(len(labels), generator=generator, device=generator.device).to(labels.device)
         for rows in order.split(samples):
             optimizer.zero_grad()
-            loss(head(features[rows])[:, : len(gaussians)], labels[rows]).backward()
+            loss(F.linear(features[rows], weight, bias), labels[rows]).backward()
             optimizer.step()
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        raise DivergedError(f"a weight of the head is no longer finite after its alignment over {classes} classes")
+    head.weight.data[:classes], head.bias.data[:classes] = weight.detach(), bias.detach()

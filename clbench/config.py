@@ -147,7 +147,7 @@ def _values(override: Override) -> list[str]:
 
 def _job(words: list[str]) -> Job:
     try:
-        composed = compose("run", overrides=_enum_names(words))
+        composed = compose("run", overrides=_for_hydra(words))
     except ConfigCompositionException as error:
         raise _composition_error(words, error) from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -161,10 +161,22 @@ def _job(words: list[str]) -> Job:
     return Job(config, asked, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
 
 
-def _enum_names(words: list[str]) -> list[str]:
-    """The same overrides with Enum values exchanged for member names: Hydra knows the names only, users the values."""
+def _for_hydra(words: list[str]) -> list[str]:
+    """The same overrides as Hydra wants them.
+
+    Enum values are exchanged for member names: Hydra knows the names only, users the values. New keys of a field that
+    is a dict are marked as such; its owner says which keys it knows.
+    """
     chosen = compose("run", overrides=[word for word in words if word.partition("=")[0] in GROUPS])
-    return [_enum_name(word, _node(chosen, word.partition("=")[0])) for word in words]
+    named = [_enum_name(word, _node(chosen, word.partition("=")[0])) for word in words]
+    return [f"++{word}" if _in_dict(chosen, word.partition("=")[0]) else word for word in named]
+
+
+def _in_dict(config: DictConfig, key: str) -> bool:
+    """Whether ``key`` is, or lies in, a field that is a dict and no dataclass."""
+    parts = key.split(".")
+    nodes = (_node(config, ".".join(parts[:length])) for length in range(1, len(parts) + 1))
+    return any(OmegaConf.is_dict(node) and OmegaConf.get_type(node) is dict for node in nodes)
 
 
 def _node(config: DictConfig, key: str) -> Any:

@@ -18,7 +18,7 @@ import torch
 import clbench
 from clbench.record import Environment
 
-PACKAGES = ("torch", "numpy", "optuna", "scikit-learn", "timm", "torchvision")
+PACKAGES = ("torch", "numpy", "optuna", "scikit-learn", "timm", "torchvision", "avalanche-lib")
 
 
 @functools.lru_cache

@@ -184,7 +184,7 @@ def class_stream(
     transform: Transform,
     digest: str,
     names: Sequence[str] = (),
-    shuffle: bool = True,
+    order: Sequence[int] | None = None,
 ) -> Stream:
     """A stream of new classes, cut out of one training and one test source.
 
@@ -199,12 +199,12 @@ def class_stream(
         transform: from stored images to a network's input.
         digest: of the parent's data.
         names: of the parent's classes, for people.
-        shuffle: draw the order from the seed; the order of ``classes`` where false.
+        order: in which ``classes`` arrive; drawn from the seed where None.
 
     Returns:
         A stream whose labels count classes in order of arrival.
     """
-    order = [classes[i] for i in class_order(len(classes), seed)] if shuffle else list(classes)
+    order = [classes[i] for i in class_order(len(classes), seed)] if order is None else list(order)
     tasks = [task for task, size in enumerate(sizes) for _ in range(size)]
     tables = [data if isinstance(data, Table) else Table(data) for data in (train, test)]
     arrivals = [Table(_relabelled(table.source, order, tasks), table.rows) for table in tables]

@@ -69,7 +69,7 @@ class Folder(Scenario):
             pretrained_transform(config.size, config.augment),
             digest,
             found.classes,
-            config.shuffle,
+            None if config.shuffle else classes,
         )
 
     def _root(self) -> Path:

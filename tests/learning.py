@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+import pytest
 import torch
 
 from clbench.features import with_features
@@ -16,10 +17,16 @@ from clbench.seeding import isolated
 from clbench.strategy import Problem, strategies
 
 
-def digits(setting: Setting = Setting.CLASS_INCREMENTAL, seed: int = 0) -> Stream:
-    """The digits' five experiences."""
+def skip_without_package(name: str) -> None:
+    """Skip the test where a plugin needs a package that is not installed."""
+    if name == "avalanche":
+        pytest.importorskip("avalanche", reason="Avalanche is not installed")
+
+
+def digits(setting: Setting = Setting.CLASS_INCREMENTAL, seed: int = 0, increment: int = 2) -> Stream:
+    """The digits' five experiences; more or fewer with another increment."""
     scenario, config = scenarios.load("digits")
-    return scenario(config(setting=setting)).stream(seed)
+    return scenario(config(increment=increment, setting=setting)).stream(seed)
 
 
 def shortened(experience: Experience, examples: int) -> Experience:
@@ -27,14 +34,22 @@ def shortened(experience: Experience, examples: int) -> Experience:
     return replace(experience, train=experience.train.select(torch.arange(examples)))
 
 
-def stream_for(name: str, setting: Setting = Setting.CLASS_INCREMENTAL) -> Stream:
-    """The digits, with the columns that a strategy reads."""
+def stream_for(
+    name: str,
+    setting: Setting = Setting.CLASS_INCREMENTAL,
+    seed: int = 0,
+    increment: int = 2,
+    model: str | None = None,
+    **values: Any,
+) -> Stream:
+    """The digits, with the columns that a strategy reads; features are those of the backbone of seed 0."""
+    skip_without_package(name)
     method, config = strategies.load(name)
-    stream, columns = digits(setting), method.reads(config())
+    stream, columns = digits(setting, seed, increment), method.reads(config(**values))
     if "feature" not in columns:
         return stream
-    model = problem(stream, model=backbone_for(name)).model()
-    return with_features(stream, model, torch.device("cpu"), images="image" in columns)
+    backbone = problem(stream, model=model or backbone_for(name)).model()
+    return with_features(stream, backbone, torch.device("cpu"), images="image" in columns)
 
 
 def backbone_for(name: str) -> str:
@@ -56,8 +71,9 @@ def problem(stream: Stream, seed: int = 0, model: str = "small_cnn", width: int 
     return Problem(fresh, stream.transform, stream.setting, torch.device("cpu"), seed)
 
 
-def strategy(name: str, stream: Stream, seed: int = 0, model: str | None = None, **values: Any) -> Any:
+def strategy(name: str, stream: Stream, /, seed: int = 0, model: str | None = None, **values: Any) -> Any:
     """A strategy, ready to learn ``stream`` with one pass over each experience; its class depends on the name."""
+    skip_without_package(name)
     _, config = strategies.load(name)
     once = {field.name: 1 for field in fields(config) if field.name.endswith("epochs")}
     with isolated(seed, "initialise"):

@@ -1,7 +1,7 @@
 """Vision transformers opened up: the steps between images and features, for methods that put something in between.
 
 tokens = embed(images)                       # class token first, positions added
-for layer in range(depth):
+for layer in range(depth):                   # these and the last norm: through(tokens)
     tokens = attend(layer, tokens)           # x + Attention(Norm1(x))
     tokens = tokens + feed(layer, tokens)    # FeedForward(Norm2(x)), the change without what came in
 feature = finish(tokens)[:, 0]               # the class token, normalised
@@ -10,6 +10,7 @@ feature = finish(tokens)[:, 0]               # the class token, normalised
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,13 +53,16 @@ class Transformer(nn.Module, ABC):
     def finish(self, tokens: Tensor) -> Tensor:
         """Tokens (N, T, width) after the last norm."""
 
+    def through(self, tokens: Tensor, prefixes: Sequence[Prefix] = ()) -> Tensor:
+        """Tokens (N, T, width) after all blocks and the last norm; the first blocks have prefixes, one each."""
+        for layer in range(self.depth):
+            tokens = self.attend(layer, tokens, prefixes[layer] if layer < len(prefixes) else None)
+            tokens = tokens + self.feed(layer, tokens)
+        return self.finish(tokens)
+
     def forward(self, images: Tensor) -> Tensor:
         """Features (N, width) of images (N, C, H, W), floating point."""
-        tokens = self.embed(images)
-        for layer in range(self.depth):
-            tokens = self.attend(layer, tokens)
-            tokens = tokens + self.feed(layer, tokens)
-        return self.finish(tokens)[:, 0]
+        return self.through(self.embed(images))[:, 0]
 
 
 class TimmTransformer(Transformer):

@@ -12,6 +12,7 @@ import pytest
 
 from clbench import __version__
 from clbench.cli.main import run
+from tests.learning import skip_without_package
 from tests.pictures import make_folder
 
 ROOT = Path(__file__).parent.parent.parent
@@ -73,6 +74,11 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
         (("run", "scenario=folder", "scenario.path=/no/such"), "no folder '/no/such'"),
         (("run", "scenario=imagenet100", "data.root=/no/such"), "no ImageNet under /no/such"),
         (("run", "scenario=imagenet100", "scenario.list=imagenet"), "must be one of podnet, lucir, cmc, folder"),
+        (("run", "strategy=avalanche", "strategy.name=EWX"), "unknown Avalanche strategy 'EWX'. Did you mean EWC?"),
+        (("run", "strategy=avalanche", "strategy.arguments.mem=1"), "Avalanche's Naive takes no argument 'mem'"),
+        (("run", "strategy=avalanche", "strategy.argument.mem=1"), "Did you mean strategy.arguments"),
+        (("run", "strategy=avalanche", "strategy.arguments=3"), "strategy.arguments: Cannot assign int to Dict"),
+        (("run", "scenario=avalanche"), "scenario=avalanche needs scenario.name, e.g. SplitMNIST"),
         (("run", "output=/dev/null/x"), "cannot write to output=/dev/null/x (Not a directory)"),
         (("run", "device=tpu"), "device must be cpu, cuda or auto, got 'tpu'"),
         (("run", "model.name=resnet33"), "unknown model 'resnet33'. Did you mean resnet32"),
@@ -88,6 +94,8 @@ def test_a_mistake_gets_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    if "strategy=avalanche" in words:
+        skip_without_package("avalanche")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CLBENCH_DATA", raising=False)
     assert run(list(words)) == 2
@@ -160,7 +168,8 @@ def test_help_teaches(tmp_path: Path) -> None:
         r"strategy\.strength=10\.0 +stiffness.*\[searched: 0\.1 to 10000, logarithmically\]", manual, re.DOTALL
     )
     assert re.search(r"strategy\.memory\.policy=class_balanced .*reservoir", manual, re.DOTALL)
-    assert "scenario=digits   (there are: cifar100, cifar224, digits, folder, glyphs, imagenet100)" in manual
+    names = "avalanche, cifar100, cifar224, digits, folder, glyphs, imagenet100"
+    assert f"scenario=digits   (there are: {names})" in manual
     assert clbench("--version", cwd=tmp_path).stdout.strip() == f"clbench {__version__}"
 
 
@@ -212,6 +221,7 @@ from clbench.strategy import strategies
 cls, _ = strategies.load("naive")
 cls.end = lambda self, experience: 1 / (self.problem.seed - 1)
 from clbench.cli.main import run
+from tests.learning import skip_without_package
 sys.exit(run(sys.argv[1:]))
 """
     words = ["run", "protocol=single", "protocol.seeds=[0,1,2]", "strategy.epochs=1", "executor=in_process"]

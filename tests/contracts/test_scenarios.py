@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,16 @@ import torch
 from clbench.errors import DataError, LeakError
 from clbench.record import Part, Setting
 from clbench.scenario import Handle, Scenario, Stream, scenarios
+from tests.learning import skip_without_package
 from tests.pictures import make_folder
 
-MADE = {"digits", "folder", "glyphs", "imagenet100"}
+GIVEN: dict[str, dict[str, Any]] = {
+    "avalanche": {"name": "tests.avalanche_benchmarks:digits"},
+    "folder": {"path": Path("imagenet100")},
+}
+"""What a scenario that has no data of its own is told."""
+
+MADE = {"digits", "glyphs", "imagenet100", *GIVEN}
 """Scenarios whose data come with a package, are drawn, or are made here."""
 
 
@@ -25,12 +33,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=scenarios.names())
 def scenario(request: pytest.FixtureRequest) -> Scenario:
+    skip_without_package(request.param)
     if request.param not in MADE and "CLBENCH_DATA" not in os.environ:
         pytest.skip("CLBENCH_DATA is not set, and nothing is downloaded in tests")
     cls, config = scenarios.load(request.param)
-    values = {"path": Path("imagenet100")} if request.param == "folder" else {}
     root = request.getfixturevalue("pictures") if request.param in ("folder", "imagenet100") else None
-    found = cls(config(**values), root)
+    found = cls(config(**GIVEN.get(request.param, {})), root)
     try:
         found.check(Part.WHOLE)
     except DataError as error:

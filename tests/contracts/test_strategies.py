@@ -17,7 +17,7 @@ from clbench.record import Setting
 from clbench.scenario import Stream
 from clbench.space import ranges
 from clbench.strategy import strategies
-from tests.learning import shortened, strategy, stream_for
+from tests.learning import shortened, skip_without_package, strategy, stream_for
 
 NAMES = strategies.names()
 CASES = list(product(NAMES, Setting))
@@ -85,6 +85,7 @@ def test_the_seed_decides_every_bit_and_no_global_state_is_read_or_written(name:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_searched_field_has_its_default_within_its_range(name: str) -> None:
+    skip_without_package(name)
     _, config = strategies.load(name)
     for field, range_ in ranges(config()).items():
         default = getattr(config(), field)

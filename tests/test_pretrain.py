@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from clbench.cli.command_pretrain import run as pretrain
+from clbench.digest import state_digest
+from clbench.engine import open_stream
+from clbench.errors import ConfigError, LeakError
+from clbench.models.checkpoint import read_certificate, read_weights
+from clbench.models.classifier import build_classifier
+from clbench.models.config import EMBEDDED, ModelConfig
+from clbench.models.pretrained_vit import WEIGHTS, PretrainedViT
+from clbench.pretrain import merged
+from clbench.record import Part, Phase, Selection
+from clbench.run import Run, resolved_model
+from clbench.scenario import scenarios
+from clbench.strategy import strategies
+from tests.learning import digits
+
+SMALL = ["scenario=digits", "strategy.epochs=1", "model.name=small_vit", "model.width=8", "device=cpu"]
+
+
+def evaluation(model: ModelConfig, part: Part, output: Path, swap: bool = False, scenario: str = "digits") -> Run:
+    return Run(
+        scenario=scenarios.load(scenario)[1](),
+        strategy=strategies.load("naive")[1](),
+        model=model,
+        seed=0,
+        phase=Phase.EVALUATION,
+        part=part,
+        selection=Selection(by="given"),
+        protocol="single",
+        device="cpu",
+        output=output,
+        swap=swap,
+    )
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "half.safetensors"
+    assert pretrain([str(path), *SMALL]) == 0
+    return path
+
+
+def test_the_same_command_gives_the_same_bits(weights: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.safetensors"
+    pretrain([str(again), *SMALL])
+    assert state_digest(read_weights(again)) == state_digest(read_weights(weights))
+
+
+def test_the_weights_say_where_they_come_from_and_fit_a_model(weights: Path) -> None:
+    certificate = read_certificate(weights)
+    assert certificate is not None
+    assert certificate["scenario"] == "digits"
+    assert certificate["part"] == "tuning half"
+    assert certificate["classes"] == 5
+    assert certificate["recipe"]["epochs"] == 1
+    assert certificate["command"].startswith("clbench pretrain ")
+    build_classifier(ModelConfig("small_vit", weights, width=8), (1, 8, 8), "small_cnn")
+
+
+def test_all_classes_are_learnt_at_once() -> None:
+    stream = digits()
+    (whole,) = merged(stream).experiences
+    assert whole.classes == tuple(range(10))
+    assert sorted(whole.train.rows.tolist()) == list(range(1437))
+
+
+@pytest.mark.parametrize(
+    ("part", "swap", "leaks"),
+    [
+        (Part.EVALUATION_HALF, False, False),
+        (Part.EVALUATION_HALF, True, True),
+        (Part.WHOLE, False, True),
+    ],
+)
+def test_a_run_does_not_report_classes_that_its_weights_were_trained_on(
+    weights: Path, tmp_path: Path, part: Part, swap: bool, leaks: bool
+) -> None:
+    run = evaluation(ModelConfig("small_vit", weights, width=8), part, tmp_path, swap)
+    if leaks:
+        with pytest.raises(LeakError, match="was trained on classes of digits"):
+            open_stream(run)
+    else:
+        assert len(open_stream(run).experiences) == 3
+
+
+def test_the_embedded_weights_may_not_report_the_characters_they_saw(tmp_path: Path) -> None:
+    model = ModelConfig(EMBEDDED, pretrained=True)
+    with pytest.raises(LeakError, match="trained on classes of glyphs"):
+        open_stream(evaluation(model, Part.WHOLE, tmp_path, scenario="glyphs"))
+    open_stream(evaluation(model, Part.WHOLE, tmp_path))
+
+
+def test_the_embedded_weights_are_those_of_the_certificate() -> None:
+    certificate = read_certificate(WEIGHTS)
+    assert certificate is not None
+    assert (certificate["scenario"], certificate["part"], certificate["seed"]) == ("glyphs", "tuning half", 0)
+    assert "/" not in certificate["command"]
+    assert state_digest(read_weights(WEIGHTS))[:16] == "fa2ce16583063ffe"
+    assert WEIGHTS.stat().st_size < 5_000_000
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (3, 64, 48)])
+def test_the_embedded_backbone_takes_grey_and_colour_of_any_size(shape: tuple[int, int, int]) -> None:
+    assert PretrainedViT(shape)(torch.zeros(2, *shape)).shape == (2, 128)
+
+
+def test_a_pretrained_strategy_gets_the_embedded_model_and_names_what_has_no_weights() -> None:
+    scenario, strategy = scenarios.load("digits")[1](), strategies.load("mos")[1]()
+    assert resolved_model(ModelConfig(), scenario, strategy) == ModelConfig(EMBEDDED, pretrained=True)
+    with pytest.raises(ConfigError, match=r"mos starts .* and model.name=small_vit comes without"):
+        resolved_model(ModelConfig("small_vit"), scenario, strategy)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["weights.pth"], "weights are written as .safetensors"),
+        (["w.safetensors", "strategy.lr=0.1,0.2"], "one model is trained at a time"),
+        (["w.safetensors", "scenario=digit"], "unknown scenario 'digit'"),
+    ],
+)
+def test_mistakes_are_said_in_one_line(words: list[str], said: str) -> None:
+    with pytest.raises(Exception, match=said):
+        pretrain([*words, *(w for w in SMALL if w.partition("=")[0] not in {x.partition("=")[0] for x in words})])
+
+
+def test_a_certificate_is_json(weights: Path) -> None:
+    json.dumps(read_certificate(weights))
