@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clbench.table import Batch
+
+Shape: TypeAlias = tuple[int, int, int]
+"""Of one image, (C, H, W)."""
+
+
+class Transform(ABC):
+    """From stored uint8 images to what a network takes.
+
+    A frozen dataclass whose repr says all that it does: it stands in the record of every run.
+    """
+
+    @property
+    @abstractmethod
+    def flip(self) -> bool:
+        """Whether training mirrors at random."""
+
+    @abstractmethod
+    def train(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Augment and normalise column ``image`` (N, C, H, W), uint8 into float32; the other columns stay."""
+
+    @abstractmethod
+    def evaluate(self, batch: Batch) -> Batch:
+        """Normalise column ``image`` (N, C, H, W), uint8 into float32, channels last; the other columns stay."""
+
+    @abstractmethod
+    def output_shape(self, stored: Shape) -> Shape:
+        """Shape (C, H, W) of what becomes of an image that is stored as ``stored``."""
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -44,8 +73,8 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ImageTransform:
-    """From stored uint8 images to what a network takes.
+class ImageTransform(Transform):
+    """Images that a network takes in the size they are stored in.
 
     Attributes:
         mean: per channel, in units of [0, 1].
@@ -71,8 +100,23 @@ class ImageTransform:
     def evaluate(self, batch: Batch) -> Batch:
         """Normalise column ``image`` (N, C, H, W), uint8 into float32, channels last; the other columns stay."""
         images = batch["image"].to(torch.float32, memory_format=torch.channels_last)
-        scale, shift = _affine(self.mean, self.std, images.device)
-        return {**batch, "image": images.mul_(scale).add_(shift)}
+        return {**batch, "image": normalise_(images, self.mean, self.std)}
+
+    def output_shape(self, stored: Shape) -> Shape:
+        """As it is stored."""
+        return stored
+
+
+def normalise_(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """From 0..255 to (x / 255 - mean) / std, in place.
+
+    Args:
+        images: (N, C, H, W) float32.
+        mean: per channel, in units of [0, 1].
+        std: per channel, in units of [0, 1].
+    """
+    scale, shift = _affine(mean, std, images.device)
+    return images.mul_(scale).add_(shift)
 
 
 @dataclass(frozen=True)

@@ -275,6 +275,7 @@ def new_record(run: Run, stream: Stream) -> Record:
         selection=run.selection,
         seed=run.seed,
         data_digest=stream.digest,
+        transform=repr(stream.transform),
         experiences=tuple(
             ExperienceInfo(e.name, len(e.classes), len(e.train), len(e.test)) for e in stream.experiences
         ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from typing import Any
@@ -44,8 +43,3 @@ class Executor(ABC):
 
 
 executors: Registry[Executor] = Registry("executor", "clbench.executors")
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

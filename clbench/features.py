@@ -22,7 +22,7 @@ from filelock import FileLock
 from rich.progress import track
 from torch import Tensor
 
-from clbench.augment import ImageTransform, Unchanged
+from clbench.augment import Transform, Unchanged
 from clbench.digest import state_digest
 from clbench.errors import ClbenchError
 from clbench.models.classifier import Classifier
@@ -57,10 +57,11 @@ def with_features(stream: Stream, model: Classifier, device: torch.device, image
     for split in ("train", "test"):
         source = getattr(stream.experiences[0], split).source
         key = json.dumps([weights, repr(stream.transform), stream.source_digest, split, device.type, torch.__version__])
+        key += source.layout
         cache = _Cache(hashlib.sha256(key.encode()).hexdigest()[:16], source.length, model)
         columns = {name: c for name, c in source.columns.items() if images or name != "image"}
         feature = cache.filled(source, stream.transform)
-        made[split] = Source({**columns, "feature": feature}, source.device, mapped=source.mapped)
+        made[split] = Source({**columns, "feature": feature}, source.device, mapped=source.mapped, layout=source.layout)
     return replace(
         stream,
         experiences=tuple(_moved(experience, made) for experience in stream.experiences),
@@ -88,7 +89,7 @@ class _Cache:
     def folder(self) -> Path:
         return cache_folder() / self.key
 
-    def filled(self, source: Source, transform: ImageTransform) -> Tensor:
+    def filled(self, source: Source, transform: Transform) -> Tensor:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / "lock"):
@@ -99,7 +100,7 @@ class _Cache:
             ) from error
         return torch.from_numpy(np.load(self.folder / "feature.npy", mmap_mode="c"))
 
-    def _fill(self, source: Source, transform: ImageTransform) -> None:
+    def _fill(self, source: Source, transform: Transform) -> None:
         done = self._read()
         if done["rows"] >= self.length:
             return
@@ -131,7 +132,7 @@ class _Cache:
             return {"rows": 0, "seconds": 0.0}
 
     @torch.no_grad()
-    def _blocks(self, source: Source, transform: ImageTransform, first: int) -> Iterator[tuple[int, Tensor]]:
+    def _blocks(self, source: Source, transform: Transform, first: int) -> Iterator[tuple[int, Tensor]]:
         for start in range(first, self.length, BLOCK):
             rows = torch.arange(start, min(start + BLOCK, self.length))
             batch = source.take(rows.to(source.device))

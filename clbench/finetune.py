@@ -112,7 +112,10 @@ class FineTune(Strategy):
         return experience.train
 
     def exemplars(self, draws: torch.Generator) -> Tensor:
-        """Row numbers (M,) int64 of the exemplars that follow one batch's new rows; asked where there are any."""
+        """Row numbers (M,) int64 of the exemplars that follow one batch's new rows; asked where there are any.
+
+        May be asked one batch ahead of the training (`Source.stream`), so it must not look at the model.
+        """
         return self.memory.draw(draws)
 
     def learn(self, experience: Experience) -> None:
@@ -130,27 +133,29 @@ class FineTune(Strategy):
         optimizer = self._optimizer()
         trainable = [p for group in optimizer.param_groups for p in group["params"]]
         self.trained = sum(p.numel() for p in trainable)
-        augment = seeding.generator(self.problem.seed, "augment", experience.index, device=device)
+        augment, order, draws = (
+            seeding.generator(self.problem.seed, name, experience.index, device=where)
+            for name, where in (("augment", device), ("order", "cpu"), ("replay", "cpu"))
+        )
         steps = table.batch_count(self.config.batch_size)
-        losses = torch.zeros((), device=device)
-        for step, (rows, ends_epoch) in enumerate(self._rows(table, experience.index)):
-            batch = self.problem.transform.train(table.source.take(rows), augment)
-            factor = rate(self.config.schedule, step, steps, self.config.epochs)
-            for group in optimizer.param_groups:
-                group["lr"] = self.config.lr * group["factor"] * factor
-            losses += self._step(batch, optimizer, trainable)
-            # Looking at a number waits for the GPU, so it is done once per epoch only.
-            if ends_epoch and not math.isfinite(losses):
-                raise DivergedError(f"the loss of experience {experience.index} is {float(losses)} by step {step + 1}")
-
-    def _rows(self, table: Table, index: int) -> Iterator[tuple[Tensor, bool]]:
-        order = seeding.generator(self.problem.seed, "order", index)
-        draws = seeding.generator(self.problem.seed, "replay", index)
+        losses, step = torch.zeros((), device=device), 0
         for _ in range(self.config.epochs):
-            batches = list(table.row_batches(self.config.batch_size, order))
-            for number, rows in enumerate(batches, start=1):
-                exemplars = self.exemplars(draws).to(rows.device) if len(self.memory) else rows[:0]
-                yield torch.cat((rows, exemplars)), number == len(batches)
+            for stored in table.source.stream(self._rows(table, order, draws)):
+                batch = self.problem.transform.train(stored, augment)
+                factor = rate(self.config.schedule, step, steps, self.config.epochs)
+                for group in optimizer.param_groups:
+                    group["lr"] = self.config.lr * group["factor"] * factor
+                losses += self._step(batch, optimizer, trainable)
+                step += 1
+            # Looking at a number waits for the GPU, so it is done once per epoch only.
+            if not math.isfinite(losses):
+                raise DivergedError(f"the loss of experience {experience.index} is {float(losses)} by step {step}")
+
+    def _rows(self, table: Table, order: torch.Generator, draws: torch.Generator) -> Iterator[Tensor]:
+        """Row numbers of each batch of one epoch, new examples first."""
+        for rows in table.row_batches(self.config.batch_size, order):
+            exemplars = self.exemplars(draws).to(rows.device) if len(self.memory) else rows[:0]
+            yield torch.cat((rows, exemplars))
 
     def _step(self, batch: Batch, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter]) -> Tensor:
         device = self.problem.device.type

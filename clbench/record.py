@@ -24,8 +24,10 @@ from typing import Any
 
 from clbench.errors import ClbenchError, DataError
 
-SCHEMA = 1
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+SCHEMA = 2
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda raw: {"transform": ""} | raw,  # was not written down
+}
 """From schema version n (the key) to n + 1: a function of the JSON object as it was read."""
 
 
@@ -143,6 +145,7 @@ class Record:
     selection: Selection
     seed: int
     data_digest: str  # sha256 of the data and of the order it is learnt in
+    transform: str  # from stored images to the network's input: sizes, crops, interpolation, mean and std
     experiences: tuple[ExperienceInfo, ...]
     environment: Environment
     started: str  # ISO 8601, UTC

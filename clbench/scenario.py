@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clbench.augment import ImageTransform
+from clbench.augment import Shape, Transform
 from clbench.errors import IncompatibleError, LeakError
 from clbench.record import Part, Setting
 from clbench.registry import Registry
@@ -54,15 +54,15 @@ class Stream:
         experiences: in the order of learning.
         setting: whether the learner is told an example's experience (column ``task``) when it predicts.
         transform: from stored images to a network's input.
-        shape: of one stored image, (C, H, W).
+        shape: of one image as a network takes it, (C, H, W).
         digest: sha256 of the data and of the order, in hexadecimal.
         source_digest: of the data alone, whatever the order.
     """
 
     experiences: tuple[Experience, ...]
     setting: Setting
-    transform: ImageTransform
-    shape: tuple[int, int, int]
+    transform: Transform
+    shape: Shape
     digest: str
     source_digest: str = ""
 
@@ -156,15 +156,17 @@ def half_of_classes(count: int, part: Part, split_seed: int | None = None, swap:
 def increments(count: int, base: int, increment: int) -> list[int]:
     """Classes per experience: ``base`` first (0: none apart), then ``increment`` each, then what is left.
 
+    A base of all classes is a single experience: what joint training on everything at once can reach.
+
     Raises:
-        IncompatibleError: fewer than two experiences come out.
+        IncompatibleError: fewer than two experiences come out otherwise, or base is more than there are.
     """
     sizes = [base] if base else []
     while sum(sizes) + increment <= count:
         sizes.append(increment)
     if sum(sizes) < count:
         sizes.append(count - sum(sizes))
-    if len(sizes) < 2 or sum(sizes) > count:
+    if base > count or (len(sizes) < 2 and base != count):
         raise IncompatibleError(
             f"{count} classes cannot be cut into two or more experiences with base={base} and increment={increment}; "
             "lower scenario.base or scenario.increment, or use protocol=single, which does not halve the classes"
@@ -173,13 +175,13 @@ def increments(count: int, base: int, increment: int) -> list[int]:
 
 
 def class_stream(
-    train: Source,
-    test: Source,
+    train: Source | Table,
+    test: Source | Table,
     classes: Sequence[int],
     sizes: Sequence[int],
     seed: int,
     setting: Setting,
-    transform: ImageTransform,
+    transform: Transform,
     digest: str,
     names: Sequence[str] = (),
     order: Sequence[int] | None = None,
@@ -187,7 +189,8 @@ def class_stream(
     """A stream of new classes, cut out of one training and one test source.
 
     Args:
-        train: columns ``image`` (N, C, H, W) uint8 and ``label`` (N,) int64, the parent's class numbers.
+        train: columns ``image`` (N, C, H, W) uint8 and ``label`` (N,) int64, the parent's class numbers; all rows, or
+            those of a table.
         test: likewise.
         classes: the parent's class numbers that take part.
         sizes: classes per experience.
@@ -203,7 +206,8 @@ def class_stream(
     """
     order = [classes[i] for i in class_order(len(classes), seed)] if order is None else list(order)
     tasks = [task for task, size in enumerate(sizes) for _ in range(size)]
-    arrivals = [Table(_relabelled(source, order, tasks)) for source in (train, test)]
+    tables = [data if isinstance(data, Table) else Table(data) for data in (train, test)]
+    arrivals = [Table(_relabelled(table.source, order, tasks), table.rows) for table in tables]
     labels = [table.column("label") for table in arrivals]
     experiences, start = [], 0
     for index, size in enumerate(sizes):
@@ -222,12 +226,12 @@ def class_stream(
         )
         start = stop
     text = f"{digest} {order} {list(sizes)} {setting.value}"
-    image = train.columns["image"]
+    channels, height, width = arrivals[0].source.columns["image"].shape[1:]
     return Stream(
         experiences=tuple(experiences),
         setting=setting,
         transform=transform,
-        shape=(int(image.shape[1]), int(image.shape[2]), int(image.shape[3])),
+        shape=transform.output_shape((channels, height, width)),
         digest=hashlib.sha256(text.encode()).hexdigest(),
         source_digest=digest,
     )
@@ -241,4 +245,4 @@ def _relabelled(source: Source, order: Sequence[int], tasks: Sequence[int]) -> S
     task_of = torch.tensor([*tasks, -1], device=label.device)
     new = arrival[label]
     columns = {**source.columns, "label": new, "task": task_of[new]}
-    return Source(columns, source.device, mapped=source.mapped)
+    return Source(columns, source.device, source.mapped, source.layout)

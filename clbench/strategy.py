@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from clbench.augment import ImageTransform
+from clbench.augment import Transform
 from clbench.models.classifier import Classifier
 from clbench.record import Setting
 from clbench.registry import Registry
@@ -32,7 +32,7 @@ class Problem:
     """
 
     model: Callable[[], Classifier]
-    transform: ImageTransform
+    transform: Transform
     setting: Setting
     device: torch.device
     seed: int

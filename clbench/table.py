@@ -11,7 +11,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
@@ -33,17 +34,24 @@ class Source:
         columns: tensors whose first dimensions agree.
         device: where batches are delivered; the columns move there unless ``mapped``.
         mapped: leave the columns where they are (a memory map) and move batches only.
+        layout: names the order of the rows where the digest of the data does not decide it, empty where it does.
 
     Raises:
         DataError: the columns differ in length.
     """
 
-    def __init__(self, columns: Mapping[str, Tensor], device: torch.device | str = "cpu", mapped: bool = False) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Tensor],
+        device: torch.device | str = "cpu",
+        mapped: bool = False,
+        layout: str = "",
+    ) -> None:
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"columns of one table must have equal lengths, got {lengths}")
         self.device = torch.device(device)
-        self.mapped = mapped
+        self.mapped, self.layout = mapped, layout
         self.columns = dict(columns) if mapped else {name: c.to(self.device) for name, c in columns.items()}
         self.length = next(iter(lengths.values()), 0)
 
@@ -54,11 +62,39 @@ class Source:
 
     def take(self, rows: Tensor) -> Batch:
         """The rows numbered in ``rows`` (B,) int64, on this source's device."""
-        if self.mapped:
-            rows = rows.cpu()
-            return {n: c.index_select(0, rows).to(self.device, non_blocking=True) for n, c in self.columns.items()}
-        # Copies whole rows; indexing with [] would copy element by element.
-        return {n: c.index_select(0, rows) for n, c in self.columns.items()}
+        return self._delivered(self._gathered(rows))
+
+    def stream(self, row_batches: Iterable[Tensor]) -> Iterator[Batch]:
+        """As `take` for each of ``row_batches``; where mapped, a thread gathers the next batch during this one's use.
+
+        The row numbers themselves are asked for in the caller's thread, one batch ahead.
+        """
+        if not self.mapped:
+            yield from map(self.take, row_batches)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="gather") as thread:
+            coming = None
+            for rows in row_batches:
+                ready, coming = coming, thread.submit(self._gathered, rows)
+                if ready is not None:
+                    yield self._delivered(ready.result())
+            if coming is not None:
+                yield self._delivered(coming.result())
+
+    def _gathered(self, rows: Tensor) -> Batch:
+        """Copies of whole rows, where the columns are; indexing with [] would copy element by element."""
+        if not self.mapped:
+            return {n: c.index_select(0, rows) for n, c in self.columns.items()}
+        rows = rows.cpu()
+        return {n: torch.index_select(c, 0, rows, out=self._landing(c, len(rows))) for n, c in self.columns.items()}
+
+    def _landing(self, column: Tensor, rows: int) -> Tensor:
+        """Where gathered rows go: page-locked memory where a GPU fetches them, so that nothing waits for it."""
+        pinned = self.device.type == "cuda"
+        return torch.empty((rows, *column.shape[1:]), dtype=column.dtype, pin_memory=pinned)
+
+    def _delivered(self, batch: Batch) -> Batch:
+        return {n: c.to(self.device, non_blocking=True) for n, c in batch.items()} if self.mapped else batch
 
     def digest(self) -> str:
         """sha256 over names, types, shapes and bytes of all columns, in hexadecimal."""
@@ -144,8 +180,7 @@ class Table:
 
         A last row that would be alone joins the batch before: batch norm cannot train on a single example.
         """
-        for rows in self.row_batches(size, generator):
-            yield self.source.take(rows)
+        yield from self.source.stream(self.row_batches(size, generator))
 
     def row_batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
         """As `batches`, but row numbers only, so that exemplars can be added before the one selection."""
@@ -177,10 +212,15 @@ def place(columns: Mapping[str, Tensor], device: torch.device | str, cache: Path
         limit: bytes that may be resident; half of the device's free memory where None.
     """
     size = sum(c.numel() * c.element_size() for c in columns.values())
-    if size <= (_free_bytes(torch.device(device)) // 2 if limit is None else limit):
+    if fits(size, device) if limit is None else size <= limit:
         return Source(columns, device)
     Source(columns).save(cache)
     return Source.open(cache, device)
+
+
+def fits(size: int, device: torch.device | str) -> bool:
+    """Whether ``size`` bytes take at most half of the device's free memory."""
+    return size <= _free_bytes(torch.device(device)) // 2
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -16,10 +16,10 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record", "digest", "freezer"),
+    ("registry", "space", "seeding", "record", "digest", "freezer", "picture"),
     ("metrics", "table", "environment", "search", "report"),
-    ("augment", "memory", "models", "gaussians", "alignment", "prototypes"),
-    ("scenario",),
+    ("augment", "crops", "decode", "folders", "cifar", "memory", "models", "gaussians", "alignment", "prototypes"),
+    ("scenario", "cut"),
     ("strategy",),
     ("run", "finetune", "features", "frozen", "avalanche"),
     ("engine", "protocol", "pretrain"),
@@ -35,6 +35,8 @@ ONLY = {
     "avalanche": ("clbench.avalanche",),
     "timm": ("clbench.models.timm_backbone",),
     "argparse": ("clbench.cli",),
+    "PIL": ("clbench.picture",),
+    "torchvision": ("clbench.cifar",),
 }
 """Packages that only some modules may import."""
 

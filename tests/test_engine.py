@@ -282,6 +282,14 @@ def test_old_records_are_migrated_on_reading(tmp_path: Path, monkeypatch: pytest
     assert record.from_json(json.dumps(old)) == found
 
 
+def test_records_from_before_the_transform_was_written_down_are_read(tmp_path: Path) -> None:
+    found = engine.execute(make(tmp_path))
+    assert found.transform.startswith("ImageTransform(mean=(0.286,)")
+    old = json.loads(record.to_json(found)) | {"schema": 1}
+    del old["transform"]
+    assert record.from_json(json.dumps(old)) == replace(found, transform="")
+
+
 def test_finding_records_counts_each_run_once_and_needs_a_folder(tmp_path: Path) -> None:
     engine.execute(make(tmp_path / "mine"))
     engine.execute(make(tmp_path / "yours"))

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from clbench.digest import state_digest
+from clbench.engine import learn
 from clbench.errors import DataError
+from clbench.memory import MemoryConfig
 from clbench.table import Source, Table, place
+from tests.learning import digits, strategy
 
 
 def source(rows: int = 10) -> Source:
@@ -95,3 +102,54 @@ def test_the_digest_sees_every_byte_and_name() -> None:
 
 def test_row_bytes_counts_all_columns() -> None:
     assert source().row_bytes == 12 + 8
+
+
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_a_stream_is_successive_takes_one_batch_ahead_where_mapped(is_mapped: bool, tmp_path: Path) -> None:
+    data = place(source().columns, "cpu", tmp_path, limit=0) if is_mapped else source()
+    asked = []
+
+    def row_batches() -> Iterator[torch.Tensor]:
+        for rows in torch.tensor([7, 0, 3, 1, 2, 9]).split(2):
+            asked.append(rows.tolist())
+            yield rows
+
+    ahead = []
+    for number, batch in enumerate(data.stream(row_batches())):
+        ahead.append(len(asked) - number)
+        wanted = source().take(torch.tensor(asked[number]))
+        assert all(torch.equal(batch[name], column) for name, column in wanted.items())
+    assert ahead == ([2, 2, 1] if is_mapped else [1, 1, 1])
+    assert list(data.stream([])) == []
+
+
+def gathering() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("gather")]
+
+
+def test_a_mapped_stream_passes_errors_on_and_ends_its_thread(tmp_path: Path) -> None:
+    mapped = place(source().columns, "cpu", tmp_path, limit=0)
+    stream = mapped.stream(torch.tensor(rows) for rows in ([0, 1], [2, 3], [2, 99]))
+    next(stream)
+    assert gathering()
+    with pytest.raises((IndexError, RuntimeError)):
+        list(stream)
+    assert not gathering()
+    left = mapped.stream(torch.arange(10).split(2))
+    next(left)
+    del left  # what becomes of it when a loop ends early
+    assert not gathering()
+
+
+def test_training_on_a_mapped_source_gives_the_same_bits(tmp_path: Path) -> None:
+    stream = digits()
+    results = []
+    for is_mapped in (False, True):
+        learner = strategy("replay", stream, memory=MemoryConfig(capacity=40, batch_size=8))
+        for experience in stream.experiences[:2]:
+            train = experience.train
+            if is_mapped:
+                train = Table(place(train.source.columns, "cpu", tmp_path, limit=0), train.rows)
+            learn(learner, replace(experience, train=train))
+        results.append(state_digest(learner.state()))
+    assert results[0] == results[1]

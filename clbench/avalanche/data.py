@@ -14,7 +14,7 @@ from avalanche.benchmarks.utils.data_attribute import DataAttribute, TaskLabels
 from avalanche.benchmarks.utils.transform_groups import TransformGroups
 from torch import Tensor
 
-from clbench.augment import ImageTransform
+from clbench import augment
 from clbench.freezer import Coder, Freeze
 from clbench.record import Setting
 from clbench.scenario import Experience, Scenario, Stream
@@ -62,9 +62,9 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 
 class Transform:
-    """An `ImageTransform` for one image; what it draws comes from torch's global state, as Avalanche's own does."""
+    """A transform of ours for one image; what it draws comes from torch's global state, as Avalanche's own does."""
 
-    def __init__(self, transform: ImageTransform, training: bool) -> None:
+    def __init__(self, transform: augment.Transform, training: bool) -> None:
         self.transform, self.training = transform, training
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Transform:
 
 
 def dataset(
-    images: Images, rows: Sequence[int], labels: Sequence[int], tasks: Sequence[int], transform: ImageTransform
+    images: Images, rows: Sequence[int], labels: Sequence[int], tasks: Sequence[int], transform: augment.Transform
 ) -> Any:
     """An Avalanche dataset of (image, label, task), with our transform in its ``train`` and ``eval`` groups."""
     attributes = [DataAttribute(labels, "targets"), TaskLabels(tasks), DataAttribute(rows, ROW)]
@@ -88,7 +88,7 @@ def dataset(
     )
 
 
-def of_table(images: Images, table: Table, setting: Setting, transform: ImageTransform) -> Any:
+def of_table(images: Images, table: Table, setting: Setting, transform: augment.Transform) -> Any:
     """The examples of a table whose source ``images`` looks up; the task is 0 throughout in class-incremental ones."""
     labels, tasks = table.column("label").tolist(), table.column("task").tolist()
     if setting is Setting.CLASS_INCREMENTAL:
@@ -142,7 +142,7 @@ class DatasetCoder(Coder):
 
     kind = AvalancheDataset
 
-    def __init__(self, images: Images, transform: ImageTransform) -> None:
+    def __init__(self, images: Images, transform: augment.Transform) -> None:
         self.images, self.transform = images, transform
 
     def freeze(self, value: Any, freeze: Freeze) -> Any:

@@ -11,7 +11,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 
 from clbench import engine
-from clbench.executor import Executor, cores, executors
+from clbench.environment import cores
+from clbench.executor import Executor, executors
 from clbench.record import Record
 from clbench.run import Run
 from clbench.space import require

@@ -13,6 +13,7 @@ import pytest
 from clbench import __version__
 from clbench.cli.main import run
 from tests.learning import skip_without_package
+from tests.pictures import make_folder
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = ("strategy.epochs=1", "protocol.trials=2", "protocol.seeds=[0,1]", "protocol.tuning_seeds=[100]")
@@ -69,6 +70,10 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
             ("run", "strategy=joint", "strategy.memory.capacity=9"),
             "strategy.memory.capacity must be 0 for joint, got 9",
         ),
+        (("run", "scenario=folder"), "scenario.path=FOLDER is missing"),
+        (("run", "scenario=folder", "scenario.path=/no/such"), "no folder '/no/such'"),
+        (("run", "scenario=imagenet100", "data.root=/no/such"), "no ImageNet under /no/such"),
+        (("run", "scenario=imagenet100", "scenario.list=imagenet"), "must be one of podnet, lucir, cmc, folder"),
         (("run", "strategy=avalanche", "strategy.name=EWX"), "unknown Avalanche strategy 'EWX'. Did you mean EWC?"),
         (("run", "strategy=avalanche", "strategy.arguments.mem=1"), "Avalanche's Naive takes no argument 'mem'"),
         (("run", "strategy=avalanche", "strategy.argument.mem=1"), "Did you mean strategy.arguments"),
@@ -92,6 +97,7 @@ def test_a_mistake_gets_one_line_and_status_2(
     if "strategy=avalanche" in words:
         skip_without_package("avalanche")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CLBENCH_DATA", raising=False)
     assert run(list(words)) == 2
     shown = capsys.readouterr()
     assert message in shown.err
@@ -107,6 +113,35 @@ def test_damaged_data_get_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert re.search(r"cifar-100-python/train is damaged \(its md5 differs\)", done.stderr)
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_unreadable_image_stops_the_command_before_training(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "birds", ["crow", "owl", "wren", "tit"])
+    (root / "train" / "owl" / "1.jpg").write_bytes(b"half a file")
+    words = ("run", "scenario=folder", "scenario.path=birds", "scenario.increment=1", "scenario.size=16")
+    small = ("model.name=small_cnn", "model.width=4", "protocol=single", "strategy.epochs=1", "executor=in_process")
+    refused = clbench(*words, *small, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "1 of 12 images under birds cannot be read: train/owl/1.jpg (no image)" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert not list(tmp_path.rglob("record.json"))
+    (root / "train" / "owl" / "1.jpg").unlink()
+    done = clbench(*words, *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "4 experiences" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_single_experience_is_reported_without_forgetting(tmp_path: Path) -> None:
+    make_folder(tmp_path / "birds", ["crow", "owl", "wren"])
+    words = ("scenario=folder", "scenario.path=birds", "scenario.base=3", "scenario.size=16", "scenario.store=24")
+    small = ("model.name=small_cnn", "model.width=4", "protocol=single", "strategy.epochs=1", "executor=in_process")
+    done = clbench("run", *words, *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 experience" in done.stdout
+    for format_ in ("table", "csv", "latex", "markdown", "svg"):
+        report = clbench("report", "runs", "--format", format_, cwd=tmp_path)
+        assert (report.returncode, report.stderr) == (0, "")
 
 
 def test_a_checkpoint_of_another_architecture_gets_one_line(tmp_path: Path) -> None:
@@ -133,7 +168,8 @@ def test_help_teaches(tmp_path: Path) -> None:
         r"strategy\.strength=10\.0 +stiffness.*\[searched: 0\.1 to 10000, logarithmically\]", manual, re.DOTALL
     )
     assert re.search(r"strategy\.memory\.policy=class_balanced .*reservoir", manual, re.DOTALL)
-    assert "scenario=digits   (there are: avalanche, cifar100, digits, glyphs)" in manual
+    names = "avalanche, cifar100, cifar224, digits, folder, glyphs, imagenet100"
+    assert f"scenario=digits   (there are: {names})" in manual
     assert clbench("--version", cwd=tmp_path).stdout.strip() == f"clbench {__version__}"
 
 

@@ -57,9 +57,11 @@ def test_a_scenario_becomes_a_benchmark_with_the_same_examples(setting: Setting)
 def test_a_scenario_s_augmentation_is_in_the_train_group_only() -> None:
     from dataclasses import replace
 
+    from clbench.augment import ImageTransform
     from clbench.avalanche import benchmark
 
     stream = digits()
+    assert isinstance(stream.transform, ImageTransform)
     stream = replace(stream, transform=replace(stream.transform, padding=2))
     made = benchmark(stream)
     for experiences, changes in ((made.train_stream, True), (made.test_stream, False)):

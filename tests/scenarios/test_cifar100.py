@@ -43,6 +43,20 @@ def test_too_few_classes_for_two_experiences_is_one_sentence() -> None:
         Cifar100(Config(base=60)).check(Part.TUNING_HALF)
 
 
+def test_a_base_of_all_classes_is_one_experience() -> None:
+    assert increments(100, 100, 10) == [100]
+    assert Config(base=100).sizes(100) == [100]
+    assert Config(base=100, tasks=3).sizes(100) == [100]
+    with pytest.raises(IncompatibleError, match="10 classes cannot be cut"):
+        increments(10, 0, 10)
+
+
+@pytest.mark.parametrize("tasks", [5, 6])
+def test_tasks_count_what_follows_the_base(tasks: int) -> None:
+    sizes = Config(base=50, tasks=tasks).sizes(100)
+    assert sizes == {5: [50] + [10] * 5, 6: [50] + [8] * 6 + [2]}[tasks]
+
+
 def test_the_halves_are_those_of_the_protocol() -> None:
     assert half_of_classes(100, Part.TUNING_HALF) == list(range(50))
     assert half_of_classes(100, Part.EVALUATION_HALF) == list(range(50, 100))

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clbench.augment import ImageTransform
 from clbench.engine import learn, measure
 from clbench.errors import ConfigError, IncompatibleError
 from clbench.memory import MemoryConfig, Policy
@@ -77,6 +78,7 @@ def test_means_are_those_of_the_exemplars_now_and_of_mirror_images_where_trainin
     flip: bool, mirrored: bool
 ) -> None:
     stream = digits()
+    assert isinstance(stream.transform, ImageTransform)
     stream = replace(stream, transform=replace(stream.transform, flip=flip))
     learner: Any = strategy("icarl", stream, memory=herded(12), mirrored=mirrored)
     for experience in stream.experiences[:2]:

@@ -1,0 +1,90 @@
+"""CIFAR-100's official files: where they lie, whether they are whole, what is in them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import torch
+
+from clbench.errors import DataError
+from clbench.table import Source, place
+
+CLASSES = 100
+
+
+def find(root: Path | None) -> Path:
+    """The folder that holds ``cifar-100-python/``; downloaded where it is in none of the usual places.
+
+    Raises:
+        DataError: nothing is there and nothing can be downloaded.
+    """
+    shared = os.environ.get("CLBENCH_DATA")
+    places = [folder for folder in (root, Path(shared) if shared else None) if folder is not None]
+    for folder in places:
+        if (folder / "cifar-100-python").is_dir():
+            return folder
+    return _download(places[0] if places else Path.home() / ".cache" / "clbench")
+
+
+def _download(folder: Path) -> Path:
+    from torchvision.datasets import CIFAR100
+
+    if not (folder / "cifar-100-python").is_dir():
+        try:
+            CIFAR100(str(folder), download=True)
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"CIFAR-100 is not under {folder} and cannot be downloaded ({error}); "
+                "put the folder cifar-100-python/ somewhere and name its parent: data.root=FOLDER"
+            ) from error
+    return folder
+
+
+def verify(root: Path) -> None:
+    """Compare every file with its published md5.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    from torchvision.datasets import CIFAR100
+    from torchvision.datasets.utils import check_integrity
+
+    folder = root / "cifar-100-python"
+    for name, md5 in [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]:
+        if not check_integrity(str(folder / name), md5):
+            what = "is damaged (its md5 differs)" if (folder / name).exists() else "is missing"
+            raise DataError(f"{folder / name} {what}; delete {folder} and run again to download it anew")
+
+
+@functools.lru_cache(maxsize=2)
+def load(root: Path, device: str, kept: int | None = None) -> tuple[Source, Source, list[str], str]:
+    """The verified files as tables.
+
+    Args:
+        root: the folder that holds ``cifar-100-python/``.
+        device: where batches are wanted.
+        kept: training images of each class, the first in the file; all where None.
+
+    Returns:
+        Training and test source, columns ``image`` (N, 3, 32, 32) uint8 and ``label`` (N,) int64; the classes' names;
+        a digest of both.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    from torchvision.datasets import CIFAR100
+
+    verify(root)
+    sets = {split: CIFAR100(str(root), train=split == "train") for split in ("train", "test")}
+    sources = []
+    for split, data in sets.items():
+        labels = torch.tensor(data.targets)
+        images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+        if split == "train" and kept is not None:
+            rows = torch.cat([(labels == c).nonzero()[:kept, 0] for c in range(CLASSES)])
+            images, labels = images[rows], labels[rows]
+        sources.append(place({"image": images, "label": labels}, device, root / "clbench-cache" / f"cifar100-{split}"))
+    train, test = sources
+    return train, test, list(sets["test"].classes), f"{train.digest()} {test.digest()}"

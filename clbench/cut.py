@@ -1,0 +1,45 @@
+"""How the classes of a set are cut into experiences: the config fields that such scenarios share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clbench.record import Setting
+from clbench.scenario import increments
+from clbench.space import require
+
+
+@dataclass
+class CutConfig:
+    """Classes of the experiences. "B50-Inc10" of the field is base=50 increment=10, "B0-Inc10" base=0 increment=10."""
+
+    base: int = 0  # classes of the first experience; 0: as many as the others; all classes: joint training
+    increment: int = 10  # classes of each later experience; the last one takes what is left
+    tasks: int | None = None  # number of experiences after the base, in place of increment
+    setting: Setting = Setting.CLASS_INCREMENTAL  # whether test examples come with their experience
+
+    def __post_init__(self) -> None:
+        require(self.base >= 0, "scenario.base", ">= 0", self.base)
+        require(self.increment >= 1, "scenario.increment", ">= 1", self.increment)
+        require(self.tasks is None or self.tasks >= 1, "scenario.tasks", ">= 1 or null", self.tasks)
+
+    def sizes(self, count: int) -> list[int]:
+        """Classes per experience of ``count`` classes.
+
+        Raises:
+            IncompatibleError: they cannot be cut so.
+        """
+        each = self.increment if self.tasks is None else max(1, (count - self.base) // self.tasks)
+        return increments(count, self.base, each)
+
+
+def check_at_most(config: CutConfig, classes: int) -> None:
+    """Check that a config asks for no more classes than its scenario is known to have.
+
+    Raises:
+        ConfigError: base, increment or tasks is greater.
+    """
+    require(config.base <= classes, "scenario.base", f"in 0 .. {classes}", config.base)
+    require(config.increment <= classes, "scenario.increment", f"in 1 .. {classes}", config.increment)
+    tasks = config.tasks
+    require(tasks is None or tasks <= classes, "scenario.tasks", f"in 1 .. {classes} or null", tasks)
