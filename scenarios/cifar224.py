@@ -4,8 +4,8 @@ The conventions of L2P, SimpleCIL, RevisitingCIL/PILOT and MOS (arXiv 2412.09441
 to 100 % of the area, mirrored. Test: resized to 256 (bicubic), the central 224 kept, which loses an eighth of each
 picture's width and height. Inputs stay in [0, 1], without mean and standard deviation. Classes arrive in the order
 ``numpy.random.RandomState(seed).permutation(100)``; published tables have seed 1993, e.g. "B0-Inc10". Images are
-stored with their 32 pixels and enlarged in batches, on the device. A strategy that
-does not itself start from a pre-trained model needs ``model.pretrained=true`` or ``model.checkpoint=FILE``. Files are those of scenario cifar100.
+stored with their 32 pixels and enlarged in batches, on the device. A strategy that does not itself start from a
+pre-trained model needs ``model.pretrained=true`` or ``model.checkpoint=FILE``. Files are those of scenario cifar100.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
     [
         (("rnu",), "unknown command 'rnu'. Did you mean run?"),
         (("run", "strategy=niave"), "unknown strategy 'niave'. Did you mean naive?"),
-        (("run", "scenario=cifar10"), "unknown scenario 'cifar10'. Did you mean cifar100?"),
+        (("run", "scenario=cifar10"), "unknown scenario 'cifar10'. Did you mean cifar100"),
         (("run", "protocol=twophase"), "unknown protocol 'twophase'. Did you mean two_phase?"),
         (("run", "strategy=hft,nave"), "unknown strategy 'nave'"),
         (("run", "strategy.lrr=1"), "unknown key 'strategy.lrr'. Did you mean strategy.lr"),
