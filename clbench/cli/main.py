@@ -22,6 +22,7 @@ Begin with:
   clbench run                                   naive fine-tuning on digits, tuned and reported apart
   clbench run strategy=naive,hft                two methods, compared
   clbench run scenario=cifar100 strategy=hft    the real thing
+  clbench run strategy=mos protocol=single      a method on a pre-trained model, whose weights come along
   clbench COMMAND --help                        what a command takes
 """
 

@@ -63,7 +63,8 @@ def build_backbone(config: ModelConfig, shape: Shape, default: str) -> nn.Module
     if not is_timm_name(bare):
         raise _unknown(name)
     if config.width is not None:
-        raise ConfigError(f"model.width goes with {', '.join(names())} only, got {config.width} with {name}")
+        free = [own for own in names() if own != EMBEDDED]
+        raise ConfigError(f"model.width goes with {', '.join(free)} only, got {config.width} with {name}")
     return build_timm(bare, shape, config.checkpoint, config.pretrained)
 
 

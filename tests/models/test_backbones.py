@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from clbench.errors import ConfigError, IncompatibleError
 from clbench.models.build import NAMES, build_backbone
-from clbench.models.config import ModelConfig
+from clbench.models.config import EMBEDDED, ModelConfig
 from clbench.models.resnet import ResNet18, ResNet32, ZeroPaddedShortcut
 from clbench.models.small_cnn import ConvStage, SmallCNN
 from clbench.models.small_vit import Attention, SmallViT
@@ -34,8 +34,9 @@ def test_parameter_counts(build: Callable[[], nn.Module], classes: int, features
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32)])
-@pytest.mark.parametrize("width", [None, 8])
-@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize(
+    ("name", "width"), [(name, None) for name in NAMES] + [(name, 8) for name in NAMES if name != EMBEDDED]
+)
 def test_features_and_gradients(name: str, width: int | None, shape: tuple[int, int, int]) -> None:
     backbone = build_backbone(ModelConfig(width=width), shape, name)
     features = backbone(torch.randn(2, *shape))
@@ -106,3 +107,8 @@ def test_patches_that_do_not_fit_are_refused() -> None:
 def test_a_width_that_the_heads_do_not_divide_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.width of small_vit must be a multiple of its 4 heads, got 30"):
         build_backbone(ModelConfig(width=30), (1, 8, 8), "small_vit")
+
+
+def test_the_embedded_backbone_has_the_width_of_its_weights() -> None:
+    with pytest.raises(ConfigError, match="model.width is part of pretrained_vit's weights, got 8"):
+        build_backbone(ModelConfig(EMBEDDED, width=8), (1, 8, 8), "small_cnn")
