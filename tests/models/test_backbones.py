@@ -110,5 +110,5 @@ def test_a_width_that_the_heads_do_not_divide_is_refused() -> None:
 
 
 def test_the_embedded_backbone_has_the_width_of_its_weights() -> None:
-    with pytest.raises(ConfigError, match="model.width is part of pretrained_vit's weights, got 8"):
+    with pytest.raises(ConfigError, match=r"model.width is part of pretrained_vit's weights, got 8"):
         build_backbone(ModelConfig(EMBEDDED, width=8), (1, 8, 8), "small_cnn")
