@@ -282,31 +282,3 @@ def new_record(run: Run, stream: Stream) -> Record:
         environment=environment.describe(torch.device(run.device)),
         started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
-
-
-def estimate_seconds(run: Run, examples: int = 128) -> float:
-    """Roughly how long a run will learn, from slices of its first three experiences and one epoch.
-
-    The last slice is timed: by then everything is loaded, and exemplars, teachers and penalties are at work. Also the
-    earliest moment at which everything about a run has been put together once.
-
-    Raises:
-        ClbenchError: the run cannot be put together.
-    """
-    epochs = int(getattr(run.strategy, "epochs", 1))
-    config = replace(run.strategy, epochs=1) if epochs > 1 else run.strategy
-    stream = open_stream(run)
-    strategy = build_strategy(replace(run, strategy=config), stream)
-    slices = [_slice(experience, examples) for experience in stream.experiences[:3]]
-    for experience in slices:
-        begun = time.perf_counter()
-        with contextlib.suppress(DivergedError):
-            learn(strategy, experience)
-        seconds = time.perf_counter() - begun
-    visited = [strategy.workload(replace(stream, experiences=tuple(part))) for part in (slices, slices[:-1])]
-    return seconds / (visited[0] - visited[1]) * epochs * strategy.workload(stream)
-
-
-def _slice(experience: Experience, examples: int) -> Experience:
-    rows = torch.arange(min(examples, len(experience.train)))
-    return replace(experience, train=experience.train.select(rows))

@@ -22,7 +22,7 @@ LAYERS = (
     ("scenario", "cut"),
     ("strategy",),
     ("run", "finetune", "features", "frozen", "avalanche"),
-    ("engine", "protocol", "pretrain"),
+    ("engine", "protocol", "pretrain", "estimate"),
     ("executor",),
     ("executors", *PLUGINS),
     ("config",),

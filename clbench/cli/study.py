@@ -12,9 +12,9 @@ from rich.console import Console
 
 from clbench.cli.progress import Watch
 from clbench.config import Job
-from clbench.engine import estimate_seconds
 from clbench.environment import cores
 from clbench.errors import ClbenchError, ConfigError
+from clbench.estimate import estimate_seconds
 from clbench.executor import Executor, executors
 from clbench.protocol import Protocol, RunError, Stage, Study, protocols
 from clbench.record import Record
