@@ -159,7 +159,7 @@ def gaussians(device: torch.device, repeats: int) -> None:
 
 
 def cached(device: torch.device, repeats: int) -> None:
-    """Features of 2,048 images."""
+    """Features of 1,024 images."""
     with tempfile.TemporaryDirectory() as folder, seeding.isolated(2):
         features.cache_folder = lambda: Path(folder)
         stream = noise(device)

@@ -120,11 +120,20 @@ def normalise_(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) 
 
 
 @dataclass(frozen=True)
-class Unchanged(ImageTransform):
-    """No transform: for batches of features instead of images."""
+class Unchanged(Transform):
+    """No transform: for batches of features instead of images.
 
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    Attributes:
+        of: the transform that the features were computed with.
+        flip: false.
+    """
+
+    of: str = ""
+    flip: bool = False
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Of the images that the features belong to."""
+        return shape
 
     def train(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clbench.errors import IncompatibleError
 from clbench.record import Setting
 from clbench.scenario import increments
 from clbench.space import require
@@ -15,7 +16,7 @@ class CutConfig:
 
     base: int = 0  # classes of the first experience; 0: as many as the others; all classes: joint training
     increment: int = 10  # classes of each later experience; the last one takes what is left
-    tasks: int | None = None  # number of experiences after the base, in place of increment
+    tasks: int | None = None  # experiences after the base, in place of increment; sizes differ by one at most
     setting: Setting = Setting.CLASS_INCREMENTAL  # whether test examples come with their experience
 
     def __post_init__(self) -> None:
@@ -29,8 +30,16 @@ class CutConfig:
         Raises:
             IncompatibleError: they cannot be cut so.
         """
-        each = self.increment if self.tasks is None else max(1, (count - self.base) // self.tasks)
-        return increments(count, self.base, each)
+        if self.tasks is None or self.base == count:
+            return increments(count, self.base, self.increment)
+        each, more = divmod(count - self.base, self.tasks)
+        sizes = [self.base] * (self.base > 0) + [each + (task < more) for task in range(self.tasks)]
+        if each < 1 or len(sizes) < 2:
+            raise IncompatibleError(
+                f"{count} classes cannot be cut into {self.tasks} experiences after base={self.base}; "
+                "lower scenario.tasks or scenario.base"
+            )
+        return sizes
 
 
 def check_at_most(config: CutConfig, classes: int) -> None:

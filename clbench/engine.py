@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import io
+import os
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,13 +59,26 @@ def execute(run: Run) -> Record:
         for left_behind in run.folder.glob("*.partial"):  # by a kill in the middle of writing
             left_behind.unlink()
         try:
-            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            with reproducible():
                 return _Session(run).go_on()
         except ClbenchError:
             raise
         except Exception:
             record.write_atomically(run.folder / "error.txt", traceback.format_exc().encode())
             raise
+
+
+@contextlib.contextmanager
+def reproducible() -> Iterator[None]:
+    """Have torch choose algorithms that give the same bits each time, where it has one."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        torch.use_deterministic_algorithms(torch.cuda.is_available(), warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 @dataclass(frozen=True)
@@ -176,8 +191,8 @@ def open_stream(run: Run) -> Stream:
     Raises:
         LeakError: the run's weights were trained on classes that it reports.
     """
-    check_weights(run)
     stream = run.handle().open(run.seed)
+    check_weights(run, stream)
     strategy, _ = strategies.load(strategies.name_of(run.strategy))
     columns = strategy.reads(run.strategy)
     if "feature" not in columns:

@@ -1,13 +1,14 @@
 """Features of a frozen backbone, computed once and kept on disk for all strategies, seeds and class orders.
 
-They are keyed by what decides their bits: weights, transform, data, kind of device and torch's version. Blocks of
+They are keyed by what decides their bits: network, weights, transform, data, kind of device and versions. Blocks of
 consecutive rows are always computed together, so the bits do not depend on which run came first; a computation that
-is killed goes on at its first missing block. The cache lies under ``CLBENCH_CACHE``, else ``~/.cache/clbench``.
+is killed loses the last few blocks. The cache lies under ``CLBENCH_CACHE``, else ``~/.cache/clbench``.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import time
@@ -30,6 +31,7 @@ from clbench.record import write_atomically
 from clbench.scenario import Experience, Stream
 from clbench.table import Source, Table
 
+VERSION = "1"  # raised when our own networks or transforms come to give other features
 BLOCK = 256  # rows computed together
 PATIENCE = 20  # blocks; a longer computation shows its progress
 
@@ -51,13 +53,14 @@ def with_features(stream: Stream, model: Classifier, device: torch.device, image
     Raises:
         ClbenchError: the cache cannot be written.
     """
-    weights = state_digest(model.backbone.state_dict())
+    versions = [torch.__version__, importlib.metadata.version("timm"), VERSION]
+    network = [state_digest(model.backbone.state_dict()), repr(model.backbone), *versions]
     model.to(device).eval()
     made = {}
     for split in ("train", "test"):
         source = getattr(stream.experiences[0], split).source
-        key = json.dumps([weights, repr(stream.transform), stream.source_digest, split, device.type, torch.__version__])
-        key += source.layout
+        parts = [*network, repr(stream.transform), stream.source_digest, split, source.layout, device.type]
+        key = json.dumps(parts)
         cache = _Cache(hashlib.sha256(key.encode()).hexdigest()[:16], source.length, model)
         columns = {name: c for name, c in source.columns.items() if images or name != "image"}
         feature = cache.filled(source, stream.transform)
@@ -65,7 +68,7 @@ def with_features(stream: Stream, model: Classifier, device: torch.device, image
     return replace(
         stream,
         experiences=tuple(_moved(experience, made) for experience in stream.experiences),
-        transform=stream.transform if images else Unchanged(),
+        transform=stream.transform if images else Unchanged(of=repr(stream.transform)),
     )
 
 
@@ -94,11 +97,11 @@ class _Cache:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / "lock"):
                 self._fill(source, transform)
+                return torch.from_numpy(np.load(self.folder / "feature.npy", mmap_mode="c"))
         except OSError as error:
             raise ClbenchError(
                 f"cannot keep features in {cache_folder()} ({error.strerror}); set CLBENCH_CACHE to another folder"
             ) from error
-        return torch.from_numpy(np.load(self.folder / "feature.npy", mmap_mode="c"))
 
     def _fill(self, source: Source, transform: Transform) -> None:
         done = self._read()
@@ -127,9 +130,11 @@ class _Cache:
 
     def _read(self) -> dict[str, Any]:
         try:
-            return dict(json.loads((self.folder / "done.json").read_text()))
-        except FileNotFoundError:
-            return {"rows": 0, "seconds": 0.0}
+            done = dict(json.loads((self.folder / "done.json").read_text()))
+            whole = len(np.load(self.folder / "feature.npy", mmap_mode="r")) == self.length
+        except (FileNotFoundError, ValueError):  # none yet, or damaged
+            whole = False
+        return done if whole else {"rows": 0, "seconds": 0.0}
 
     @torch.no_grad()
     def _blocks(self, source: Source, transform: Transform, first: int) -> Iterator[tuple[int, Tensor]]:

@@ -40,7 +40,7 @@ class ClassGaussians:
 
     def add(self, features: Tensor) -> None:
         """One more class, from its features (N, F); a single example leaves the covariance at 1e-4 I."""
-        mean = features.mean(0)
+        mean = features.sum(0) / max(len(features), 1)
         centred = features - mean
         freedom = max(len(features) - 1, 1)
         if self.kind is Covariance.DIAGONAL:

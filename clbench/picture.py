@@ -38,6 +38,8 @@ def square(path: Path, side: int) -> Pixels:
 def _rgb(image: Image) -> Image:
     import PIL.Image
 
+    if image.mode == "I" and np.asarray(image).max() > 255:  # 16 bits, as older readers hand them over
+        return PIL.Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode.startswith("I;16"):
         return PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

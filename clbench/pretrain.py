@@ -8,19 +8,22 @@ certificate: which data and classes, which seed, recipe and versions, and how we
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from clbench import environment, record, seeding
-from clbench.engine import measure, problem_of
-from clbench.errors import ConfigError
+from clbench.engine import measure, problem_of, reproducible
+from clbench.errors import ClbenchError, ConfigError
 from clbench.finetune import FineTune, FineTuneConfig
-from clbench.record import write_atomically
-from clbench.run import Run
+from clbench.models.checkpoint import read_certificate
+from clbench.models.config import ModelConfig
+from clbench.record import Setting, write_atomically
+from clbench.run import Run, weights_of
 from clbench.scenario import Experience, Stream, scenarios
 from clbench.table import Table
 
@@ -72,14 +75,14 @@ def pretrain(run: Run, path: Path, command: str, advance: Advance = lambda done,
     """
     from safetensors.torch import save
 
-    if path.suffix != ".safetensors":
-        raise ConfigError(f"weights are written as .safetensors, got {path}")
+    _check_writable(path)
     stream = merged(run.handle().open(run.seed))
-    with seeding.isolated(run.seed, "initialise"):
-        learner = Pretraining(run.strategy, problem_of(run, stream), advance)
-    with seeding.isolated(run.seed, "learn", 0):
-        learner.learn(stream.experiences[0])
-    (result,) = measure(learner, stream, 1)
+    with reproducible():
+        with seeding.isolated(run.seed, "initialise"):
+            learner = Pretraining(run.strategy, problem_of(run, stream), advance)
+        with seeding.isolated(run.seed, "learn", 0):
+            learner.learn(stream.experiences[0])
+        (result,) = measure(learner, stream, 1)
     certificate = {
         "scenario": scenarios.name_of(run.scenario),
         "scenario_config": record.plain(run.scenario),
@@ -88,6 +91,7 @@ def pretrain(run: Run, path: Path, command: str, advance: Advance = lambda done,
         "swapped": run.swap,
         "data_digest": stream.digest,
         "classes": len(stream.experiences[0].classes),
+        "class_ids": sorted(stream.class_ids | _seen_before(run.model)),
         "training_examples": len(stream.experiences[0].train),
         "model": record.plain(run.model),
         "recipe": record.plain(run.strategy),
@@ -102,8 +106,26 @@ def pretrain(run: Run, path: Path, command: str, advance: Advance = lambda done,
     return Pretrained(path, certificate)
 
 
+def _check_writable(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise ConfigError(f"weights are written as .safetensors, got {path}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ClbenchError(f"cannot write to {path.parent} ({error.strerror}); choose another file") from error
+
+
+def _seen_before(model: ModelConfig) -> set[str]:
+    """Classes that the weights it starts from were trained on."""
+    path = weights_of(model)
+    certificate = None if path is None else read_certificate(path)
+    return set((certificate or {}).get("class_ids", ()))
+
+
 def merged(stream: Stream) -> Stream:
-    """The stream's experiences as a single one."""
+    """The stream's experiences as a single one, all of whose classes compete."""
     first = stream.experiences[0]
     joined = [
         Table(getattr(first, split).source, torch.cat([getattr(e, split).rows for e in stream.experiences]))
@@ -111,4 +133,4 @@ def merged(stream: Stream) -> Stream:
     ]
     classes = tuple(c for e in stream.experiences for c in e.classes)
     whole = Experience(0, "all classes", joined[0], joined[1], classes, len(classes))
-    return Stream((whole,), stream.setting, stream.transform, stream.shape, stream.digest)
+    return replace(stream, experiences=(whole,), setting=Setting.CLASS_INCREMENTAL)

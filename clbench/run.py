@@ -15,7 +15,7 @@ from clbench.models.checkpoint import read_certificate
 from clbench.models.config import EMBEDDED, ModelConfig
 from clbench.models.pretrained_vit import WEIGHTS
 from clbench.record import Part, Phase, Selection
-from clbench.scenario import Handle, scenarios
+from clbench.scenario import Handle, Stream, scenarios
 from clbench.strategy import strategies
 
 
@@ -74,7 +74,7 @@ class Run:
         what = {
             "scenario": [scenarios.name_of(self.scenario), scenario.version, record.plain(self.scenario)],
             "strategy": [strategies.name_of(self.strategy), strategy.version, record.plain(self.strategy)],
-            "model": [record.plain(self.model), _file_digest(self.model.checkpoint)],
+            "model": [record.plain(self.model), _file_digest(weights_of(self.model))],
             "part": [self.part.value, self.split_seed, self.swap],
             "seed": self.seed,
             "phase": self.phase.value,
@@ -96,31 +96,26 @@ class Run:
         return Handle(scenario, self.part, self.split_seed, self.swap)
 
 
-def check_weights(run: Run) -> None:
+def check_weights(run: Run, stream: Stream) -> None:
     """See that a run does not report classes that its weights were trained on, as their certificate tells.
 
     Raises:
         LeakError: it would.
     """
-    path = WEIGHTS if run.model.name == EMBEDDED and run.model.checkpoint is None else run.model.checkpoint
-    seen = None if path is None else read_certificate(path)
-    if seen is None or run.phase is not Phase.EVALUATION or seen["scenario"] != scenarios.name_of(run.scenario):
-        return
-
-    def half(part: Part, swapped: bool) -> bool:
-        return (part is Part.TUNING_HALF) is not swapped
-
-    trained = Part(seen["part"])
-    apart = (
-        Part.WHOLE not in (trained, run.part)
-        and seen["split_seed"] == run.split_seed
-        and half(trained, seen["swapped"]) is not half(run.part, run.swap)
-    )
-    if not apart:
+    path = weights_of(run.model)
+    certificate = None if path is None else read_certificate(path)
+    seen = stream.class_ids & set((certificate or {}).get("class_ids", ()))
+    if seen and run.phase is Phase.EVALUATION:
         raise LeakError(
-            f"{path} was trained on classes of {seen['scenario']} ({trained.value}) that this run reports "
-            f"({run.part.value}); report the other half, e.g. protocol=single protocol.part=evaluation_half"
+            f"{path} was trained on {len(seen)} of the {len(stream.class_ids)} classes that this run reports "
+            f"({', '.join(sorted(seen)[:3])}, ...); report others: what was trained on a tuning half goes with "
+            "protocol=single protocol.part=evaluation_half"
         )
+
+
+def weights_of(model: ModelConfig) -> Path | None:
+    """The file that a model's weights come from; None where it begins at random or with published weights."""
+    return WEIGHTS if model.name == EMBEDDED and model.checkpoint is None else model.checkpoint
 
 
 def resolved_model(model: ModelConfig, scenario: Any, strategy: Any) -> ModelConfig:
@@ -153,6 +148,7 @@ def resolved_model(model: ModelConfig, scenario: Any, strategy: Any) -> ModelCon
 def _file_digest(path: Path | None) -> str:
     if path is None:
         return ""
+    path = path.expanduser()
     try:
         stat = path.stat()
         return _digest_of_version(path, stat.st_mtime_ns, stat.st_size)

@@ -57,6 +57,7 @@ class Stream:
         shape: of one image as a network takes it, (C, H, W).
         digest: sha256 of the data and of the order, in hexadecimal.
         source_digest: of the data alone, whatever the order.
+        class_ids: names of the classes that are the same in every scenario that shows them; none where unknown.
     """
 
     experiences: tuple[Experience, ...]
@@ -65,6 +66,7 @@ class Stream:
     shape: Shape
     digest: str
     source_digest: str = ""
+    class_ids: frozenset[str] = frozenset()
 
     @property
     def task_of_class(self) -> tuple[int, ...]:
@@ -185,6 +187,7 @@ def class_stream(
     digest: str,
     names: Sequence[str] = (),
     order: Sequence[int] | None = None,
+    family: str = "",
 ) -> Stream:
     """A stream of new classes, cut out of one training and one test source.
 
@@ -200,6 +203,7 @@ def class_stream(
         digest: of the parent's data.
         names: of the parent's classes, for people.
         order: in which ``classes`` arrive; drawn from the seed where None.
+        family: of data sets that share classes, for `Stream.class_ids`.
 
     Returns:
         A stream whose labels count classes in order of arrival.
@@ -234,6 +238,7 @@ def class_stream(
         shape=transform.output_shape((channels, height, width)),
         digest=hashlib.sha256(text.encode()).hexdigest(),
         source_digest=digest,
+        class_ids=frozenset(f"{family}/{names[c] if names else c}" for c in order) if family else frozenset(),
     )
 
 

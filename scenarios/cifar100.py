@@ -55,4 +55,6 @@ class Cifar100(Scenario):
         classes = half_of_classes(cifar.CLASSES, part, split_seed, swap)
         transform = ImageTransform(MEAN, STD, padding=4 if config.augment else 0, flip=config.augment)
         sizes = config.sizes(len(classes))
-        return class_stream(train, test, classes, sizes, seed, config.setting, transform, digest, names)
+        return class_stream(
+            train, test, classes, sizes, seed, config.setting, transform, digest, names, family="cifar100"
+        )

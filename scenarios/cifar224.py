@@ -56,4 +56,6 @@ class Cifar224(Scenario):
         classes = half_of_classes(cifar.CLASSES, part, split_seed, swap)
         transform = pretrained_transform(config.size, config.augment)
         sizes = config.sizes(len(classes))
-        return class_stream(train, test, classes, sizes, seed, config.setting, transform, digest, names)
+        return class_stream(
+            train, test, classes, sizes, seed, config.setting, transform, digest, names, family="cifar100"
+        )

@@ -55,6 +55,7 @@ class Digits(Scenario):
             ImageTransform(mean=(0.286,), std=(0.353,)),
             digest,
             names=[str(digit) for digit in range(10)],
+            family="digits",
         )
 
 

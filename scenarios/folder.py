@@ -71,6 +71,7 @@ class Folder(Scenario):
             digest,
             found.classes,
             None if config.shuffle else classes,
+            str(self._root().resolve()),
         )
 
     def _root(self) -> Path:

@@ -63,7 +63,9 @@ class Glyphs(Scenario):
         sizes = increments(len(classes), self.config.base, self.config.increment)
         transform = ImageTransform((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), padding=2)
         names = [f"character {glyph}" for glyph in range(CLASSES)]
-        return class_stream(train, test, classes, sizes, seed, self.config.setting, transform, digest, names)
+        return class_stream(
+            train, test, classes, sizes, seed, self.config.setting, transform, digest, names, family="glyphs"
+        )
 
 
 @functools.lru_cache(maxsize=2)

@@ -7,6 +7,8 @@ A class's number is its place in the list; classes arrive in the order
 ``numpy.random.RandomState(seed).permutation(n)``. Looked for as ``imagenet100/`` or ``imagenet/`` with
 ``train/<wnid>/`` and ``val/<wnid>/`` under ``data.root``, then under ``CLBENCH_DATA``; all thousand classes may be
 there. Nothing is downloaded.
+Strategies that start from a pre-trained model get a ViT-B/16 of ImageNet-21k, which has seen all these classes: such
+numbers say how it adapts, not how it meets what is new.
 
 Images are decoded once to squares of ``store`` pixels (shorter side resized, bicubic, the middle kept). Training:
 random-resized crops of 8 to 100 % of that square, mirrored; test: resized (bicubic), the central 7/8 kept; normalised
@@ -86,7 +88,9 @@ class Imagenet100(Scenario):
             std=STD,
         )
         sizes = config.sizes(len(classes))
-        return class_stream(train, test, classes, sizes, seed, config.setting, transform, digest, found.classes)
+        return class_stream(
+            train, test, classes, sizes, seed, config.setting, transform, digest, found.classes, family="imagenet"
+        )
 
     def _listed(self) -> folders.ImageFolder:
         root, chosen = find(self.root), self.config.list.value

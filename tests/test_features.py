@@ -96,3 +96,24 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
 def test_stored_features_are_float32() -> None:
     made = features.with_features(digits(), model(digits()), CPU, images=False)
     assert np.asarray(made.experiences[0].train.source.columns["feature"]).dtype == np.float32
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "unreadable"])
+def test_a_damaged_cache_is_computed_anew(cache: Path, damage: str) -> None:
+    first = features.with_features(digits(), model(digits()), CPU, images=False)
+    expected = first.experiences[0].train.source.columns["feature"].clone()
+    for path in list(cache.rglob("feature.npy")):
+        if damage == "missing":
+            path.unlink()
+        elif damage == "truncated":
+            path.write_bytes(path.read_bytes()[:1000])
+        else:
+            (path.parent / "done.json").write_text("{")
+    again = features.with_features(digits(), model(digits()), CPU, images=False)
+    assert torch.equal(again.experiences[0].train.source.columns["feature"], expected)
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_record_still_says_how_images_were_shown() -> None:
+    made = features.with_features(digits(), model(digits()), CPU, images=False)
+    assert "mean=(0.286,)" in repr(made.transform)

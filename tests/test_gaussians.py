@@ -58,3 +58,12 @@ def test_classes_of_different_sizes_stay_apart_and_come_back_whole(kind: Covaria
         own = samples[labels == label]
         assert len(own) == 50_000
         assert bool((own.mean(0) - examples(count).mean(0)).abs().max() < 0.1)
+
+
+@pytest.mark.parametrize("kind", Covariance)
+def test_a_class_without_an_example_is_drawn_from_around_zero(kind: Covariance) -> None:
+    gaussians = ClassGaussians(kind)
+    gaussians.add(examples(3)[:0])
+    samples, _ = gaussians.draw(100, torch.Generator().manual_seed(0))
+    assert bool(samples.isfinite().all())
+    assert bool((samples.abs() < 6 * JITTER**0.5).all())

@@ -42,7 +42,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="scenario, model and recipe")
     parser.add_argument("--part", choices=("tuning_half", "evaluation_half", "whole"), default="tuning_half")
     parser.add_argument("--seed", type=int, default=0, help="of initialisation, batches and augmentation")
-    asked = parser.parse_args(words)
+    asked = parser.parse_intermixed_args(words)
     given = {word.partition("=")[0] for word in asked.overrides}
     tokens = [*(d for d in DEFAULTS if d.partition("=")[0] not in given), *asked.overrides]
     from clbench.cli.study import device_of

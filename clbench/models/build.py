@@ -69,9 +69,9 @@ def build_backbone(config: ModelConfig, shape: Shape, default: str) -> nn.Module
 
 
 def _own(name: str, config: ModelConfig, shape: Shape) -> nn.Module:
+    if name == EMBEDDED and config.width is not None:
+        raise ConfigError(f"model.width is part of {EMBEDDED}'s weights, got {config.width}; leave it out")
     if name == EMBEDDED and config.checkpoint is None:
-        if config.width is not None:
-            raise ConfigError(f"model.width is part of {EMBEDDED}'s weights, got {config.width}; leave it out")
         return PretrainedViT(shape)
     if config.pretrained:
         raise ConfigError(

@@ -113,6 +113,7 @@ def opened(backbone: nn.Module) -> Transformer | None:
         all(hasattr(backbone, part) for part in parts)
         and all(hasattr(block, step) for block in backbone.blocks for step in steps)  # type: ignore[union-attr]
         and backbone.cls_token is not None
+        and not hasattr(backbone, "dist_token")  # distilled: its feature is the mean of two tokens
         and getattr(backbone, "global_pool", None) == "token"
     )
     return TimmTransformer(backbone) if plain else None

@@ -54,7 +54,7 @@ def test_a_base_of_all_classes_is_one_experience() -> None:
 @pytest.mark.parametrize("tasks", [5, 6])
 def test_tasks_count_what_follows_the_base(tasks: int) -> None:
     sizes = Config(base=50, tasks=tasks).sizes(100)
-    assert sizes == {5: [50] + [10] * 5, 6: [50] + [8] * 6 + [2]}[tasks]
+    assert sizes == {5: [50] + [10] * 5, 6: [50, 9, 9, 8, 8, 8, 8]}[tasks]
 
 
 def test_the_halves_are_those_of_the_protocol() -> None:
