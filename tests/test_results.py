@@ -11,7 +11,7 @@ from clbench.record import Phase, Record, Status
 from clbench.report import tables
 
 ROOT = Path(__file__).parent.parent
-STUDIES = sorted(path.parent for path in (ROOT / "results" / "measured").glob("*/runs"))
+STUDIES = sorted(path.parent for path in (ROOT / "results" / "measured").rglob("runs"))
 
 
 def classes(found: Record) -> set[str]:

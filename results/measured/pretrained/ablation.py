@@ -1,6 +1,6 @@
 """What each part of MOS is worth, measured on the same trained learners after each experience.
 
-    python results/measured/pretrained/ablation.py half.safetensors > results/measured/pretrained/ablation.csv
+    python results/measured/pretrained/ablation.py cifar_first_half.safetensors > ablation.csv
 
 Learns the study's stream (CIFAR-100's second half in experiences of 10 classes) once per mode of merging and seed. One
 line for each experience learnt, in percent of the test images seen so far:
