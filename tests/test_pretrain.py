@@ -160,5 +160,19 @@ def test_mistakes_are_said_in_one_line(words: list[str], said: str) -> None:
         pretrain([*words, *(w for w in SMALL if w.partition("=")[0] not in {x.partition("=")[0] for x in words})])
 
 
+def test_options_and_keys_may_be_mixed(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    assert pretrain([str(path), *SMALL[:2], "--part", "evaluation_half", *SMALL[2:]]) == 0
+
+
+def test_a_run_with_other_embedded_weights_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ModelConfig(EMBEDDED, pretrained=True)
+    before = evaluation(model, Part.WHOLE, tmp_path).identity
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(WEIGHTS.read_bytes() + b" ")
+    monkeypatch.setattr("clbench.run.WEIGHTS", other)
+    assert evaluation(model, Part.WHOLE, tmp_path).identity != before
+
+
 def test_a_certificate_is_json(weights: Path) -> None:
     json.dumps(read_certificate(weights))

@@ -55,6 +55,8 @@ def test_what_is_no_plain_vision_transformer_is_not_opened() -> None:
     assert opened(SmallCNN(3)) is None
     assert opened(timm_vit(global_pool="avg", class_token=True, fc_norm=False)) is None
     assert opened(timm.create_model("resnet10t", num_classes=0)) is None
+    distilled = timm.create_model("deit_tiny_distilled_patch16_224", **TINY)
+    assert opened(distilled) is None  # its feature is the mean of two tokens
 
 
 @pytest.mark.parametrize("backbone", backbones())
