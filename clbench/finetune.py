@@ -81,6 +81,7 @@ class FineTune(Strategy):
         auxiliary: tensors that a subclass keeps for later experiences; saved, restored and weighed by this class.
     """
 
+    version = 2  # 2: the schedule counts a last row that joins the batch before it with that batch
     config: FineTuneConfig
 
     def __init__(self, config: FineTuneConfig, problem: Problem) -> None:
