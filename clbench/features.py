@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,15 +111,13 @@ class _Cache:
         if todo > PATIENCE:
             blocks = iter(track(blocks, "features of the frozen backbone", total=todo))
         stored: Any = None
-        begun = time.perf_counter()
         for start, features in blocks:
             if stored is None:
                 stored = self._open(start, features.shape[1])
             stored[start : start + len(features)] = features.cpu().numpy()
             if start // BLOCK % PATIENCE == PATIENCE - 1 or start + BLOCK >= self.length:
                 stored.flush()
-                seconds = done["seconds"] + time.perf_counter() - begun
-                state = {"rows": min(start + BLOCK, self.length), "seconds": seconds}
+                state = {"rows": min(start + BLOCK, self.length)}
                 write_atomically(self.folder / "done.json", json.dumps(state).encode())
 
     def _open(self, start: int, width: int) -> Any:
@@ -134,7 +131,7 @@ class _Cache:
             whole = len(np.load(self.folder / "feature.npy", mmap_mode="r")) == self.length
         except (FileNotFoundError, ValueError):  # none yet, or damaged
             whole = False
-        return done if whole else {"rows": 0, "seconds": 0.0}
+        return done if whole else {"rows": 0}
 
     @torch.no_grad()
     def _blocks(self, source: Source, transform: Transform, first: int) -> Iterator[tuple[int, Tensor]]:

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from clbench import seeding
 from clbench.finetune import FineTune, FineTuneConfig, Optimizer, Schedule
+from clbench.models.classifier import local_cross_entropy
 from clbench.models.transformer import Prefix, Transformer, opened
 from clbench.scenario import Experience
 from clbench.space import Choice, Uniform, require, searched
@@ -186,8 +187,8 @@ class CodaPrompt(FineTune):
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy over the new outputs, and the orthogonality."""
-        logits = self.model.all_logits(batch)[:, self.new]
-        loss = F.cross_entropy(logits, batch["label"] - self.new.start)
+        logits = self.model.all_logits(batch)
+        loss = local_cross_entropy(logits, batch["label"], self.new)
         if not self.config.ortho:
             return loss
         spread = [orthogonality(rows) for kind in self.prefixed.components() for rows in kind]

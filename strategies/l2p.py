@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from clbench import seeding
 from clbench.finetune import FineTune, FineTuneConfig, Optimizer, Schedule
+from clbench.models.classifier import local_cross_entropy
 from clbench.models.transformer import Transformer, opened
 from clbench.scenario import Experience
 from clbench.space import Choice, Uniform, require, searched
@@ -144,5 +145,5 @@ class L2P(FineTune):
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy over the new outputs, and the pull of keys towards queries."""
         features, near = self.prompted.features(batch["image"])
-        logits = self.model.head(features).float()[:, self.new]
-        return F.cross_entropy(logits, batch["label"] - self.new.start) - self.config.pull * near.sum(1).mean()
+        logits = self.model.head(features).float()
+        return local_cross_entropy(logits, batch["label"], self.new) - self.config.pull * near.sum(1).mean()

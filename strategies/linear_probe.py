@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clbench.finetune import FineTune, FineTuneConfig, Schedule
+from clbench.models.classifier import local_cross_entropy
 from clbench.scenario import Experience
 from clbench.space import LogUniform, require, searched
 from clbench.strategy import Problem, strategies
@@ -47,17 +47,6 @@ class LinearProbeConfig(FineTuneConfig):
         super().__post_init__()
         capacity = self.memory.capacity
         require(capacity == 0, "strategy.memory.capacity", "0 for linear_probe", capacity)
-
-
-def local_cross_entropy(logits: Tensor, labels: Tensor, classes: slice) -> Tensor:
-    """Cross-entropy among the outputs ``classes`` only, mean over the batch, ().
-
-    Args:
-        logits: (N, C) float.
-        labels: (N,) int64, within ``classes``.
-        classes: consecutive outputs.
-    """
-    return F.cross_entropy(logits[:, classes], labels - classes.start)
 
 
 @strategies.register(LinearProbeConfig)

@@ -42,6 +42,7 @@ from clbench.alignment import align
 from clbench.finetune import EVALUATION_BATCH, FineTune, FineTuneConfig, Schedule
 from clbench.gaussians import ClassGaussians, Covariance
 from clbench.models.adapters import AdaptedTransformer, AdapterWeights, Begun
+from clbench.models.classifier import local_cross_entropy
 from clbench.models.head import LinearHead
 from clbench.models.transformer import opened
 from clbench.prototypes import class_means, cosines
@@ -194,8 +195,8 @@ class MOS(FineTune):
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy among the task's own classes, and orthogonality."""
         features = self.adapted.finish(self.adapted.begin(batch["image"]), self._in_training()).float()
-        logits = self.head(features)[:, self.old : self.seen]
-        loss = F.cross_entropy(logits, batch["label"] - self.old)
+        logits = self.head(features)
+        loss = local_cross_entropy(logits, batch["label"], slice(self.old, self.seen))
         if self.config.orthogonality:
             loss = loss + self.config.orthogonality * orthogonality_loss(features, self.gaussians.mean.to(features))
         return loss

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -172,7 +171,3 @@ def test_a_run_with_other_embedded_weights_is_another_run(tmp_path: Path, monkey
     other.write_bytes(WEIGHTS.read_bytes() + b" ")
     monkeypatch.setattr("clbench.run.WEIGHTS", other)
     assert evaluation(model, Part.WHOLE, tmp_path).identity != before
-
-
-def test_a_certificate_is_json(weights: Path) -> None:
-    json.dumps(read_certificate(weights))

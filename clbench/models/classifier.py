@@ -33,6 +33,17 @@ def mask_other_tasks(logits: Tensor, task: Tensor, task_of_class: Tensor) -> Ten
     return logits.masked_fill(task[:, None] != task_of_class[None, :], float("-inf"))
 
 
+def local_cross_entropy(logits: Tensor, labels: Tensor, classes: slice) -> Tensor:
+    """Cross-entropy among the outputs ``classes`` only, mean over the batch, ().
+
+    Args:
+        logits: (N, C) float.
+        labels: (N,) int64, within ``classes``.
+        classes: consecutive outputs.
+    """
+    return F.cross_entropy(logits[:, classes], labels - classes.start)
+
+
 class Classifier(nn.Module):
     """Images to class logits.
 

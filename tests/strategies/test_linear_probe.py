@@ -10,9 +10,10 @@ from torch import Tensor
 from clbench.engine import learn, measure
 from clbench.errors import ConfigError
 from clbench.memory import MemoryConfig
+from clbench.models.classifier import local_cross_entropy
 from clbench.models.head import CosineHead
 from clbench.record import Setting
-from clbench.strategies.linear_probe import LinearProbeConfig, local_cross_entropy
+from clbench.strategies.linear_probe import LinearProbeConfig
 from tests.learning import shortened, strategy, stream_for
 
 
