@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +13,18 @@ from torch import Tensor
 
 from clbench.table import Batch
 
-Shape: TypeAlias = tuple[int, int, int]
-"""Of one image, (C, H, W)."""
+Shape: TypeAlias = tuple[int, ...]
+"""Of one example: (C, H, W) of an image, (L,) of a text."""
 
 
 class Transform(ABC):
-    """From stored uint8 images to what a network takes.
+    """From stored examples, uint8 images unless said otherwise, to what a network takes.
 
     A frozen dataclass whose repr says all that it does: it stands in the record of every run.
     """
+
+    reads: ClassVar[str] = "image"
+    """The column that it takes."""
 
     @property
     @abstractmethod

@@ -7,7 +7,7 @@ types and ranges. Each mistake becomes one `ConfigError` or `UnknownNameError`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +26,7 @@ from clbench.errors import ClbenchError, ConfigError
 from clbench.models.config import ModelConfig
 from clbench.record import plain
 from clbench.registry import Registry
+from clbench.space import starts, with_values
 
 GROUPS = ("scenario", "strategy", "protocol", "executor")
 DEFAULTS = {"scenario": "digits", "strategy": "naive", "protocol": "two_phase", "executor": "processes"}
@@ -157,8 +158,17 @@ def _job(words: list[str]) -> Job:
     except OmegaConfBaseException as error:
         raise ConfigError(_one_line(error)) from error
     overrides = OverridesParser.create().parse_overrides(words)
+    named = {o.key_or_group.removeprefix("strategy.") for o in overrides if o.key_or_group.startswith("strategy.")}
+    config.strategy = started(config.strategy, config.scenario, named)
     asked = {o.key_or_group: str(o.get_value_element_as_str()) for o in overrides}
     return Job(config, asked, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+
+
+def started(strategy: Any, scenario: Any, named: Collection[str]) -> Any:
+    """A strategy's config as the scenario has it begin, but for the fields that the user ``named``."""
+    source, _ = registries()["scenario"].load(registries()["scenario"].name_of(scenario))
+    values = {name: v for name, v in starts(strategy, source.training).items() if name not in named}
+    return with_values(strategy, values) if values else strategy
 
 
 def _for_hydra(words: list[str]) -> list[str]:

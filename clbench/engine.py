@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gzip
 import io
+import json
 import os
 import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,14 +30,15 @@ from clbench import environment, record, seeding
 from clbench.digest import state_digest
 from clbench.errors import ClbenchError, DataError, DivergedError, IncompatibleError
 from clbench.features import with_features
-from clbench.models.classifier import Classifier, build_classifier
-from clbench.record import Cost, ExperienceInfo, Measurement, Record, Setting, Status
+from clbench.models.model import Model
+from clbench.record import Cost, ExperienceInfo, Measurement, ProbeMeasurement, Record, Setting, Status
 from clbench.run import Run, check_weights
 from clbench.scenario import Experience, Stream, scenarios
 from clbench.strategy import Problem, Strategy, strategies
 from clbench.table import Table
 
 BATCH = 256  # test examples per call of predict
+KEPT = 20  # answers per experience that are kept to be read
 
 
 def execute(run: Run) -> Record:
@@ -131,8 +135,7 @@ class _Session:
         checkpoint = Checkpoint.read(self.run, self.device)
         if checkpoint is None:
             fresh = new_record(self.run, self.stream)
-            before = measure(self.strategy, self.stream, 0) if self.stream.setting is Setting.TASK_INCREMENTAL else ()
-            return replace(fresh, measurements=before)
+            return self._measured(fresh, 0)
         if checkpoint.record.data_digest != self.stream.digest:
             raise DataError(
                 f"{self.run.folder} was begun on other data (digest {checkpoint.record.data_digest[:12]}, "
@@ -150,7 +153,7 @@ class _Session:
         except DivergedError as error:
             return replace(current, status=Status.DIVERGED, problem=str(error))
         learnt, learnt_cpu = time.perf_counter(), time.process_time()
-        measured = measure(self.strategy, self.stream, experience.index + 1)
+        measured = self._measured(current, experience.index + 1)
         parameters, trained = self.strategy.parameters()
         cost = Cost(
             experience=experience.index,
@@ -165,13 +168,19 @@ class _Session:
         )
         notes = self.strategy.notes()
         current = replace(
-            current,
-            measurements=(*current.measurements, *measured),
+            measured,
             costs=(*current.costs, cost),
             notes={**current.notes, str(experience.index): notes} if notes else current.notes,
         )
         Checkpoint(current, self.strategy.state()).write(self.run)
         return current
+
+    def _measured(self, current: Record, after: int) -> Record:
+        scores, transcript = examine(self.strategy, self.stream, after)
+        if transcript:
+            keep_generations(self.run.folder, after, {**self.stream.answers.conditions(), "answers": transcript})
+        found = probe(self.strategy, self.stream, after)
+        return replace(current, measurements=(*current.measurements, *scores), probes=(*current.probes, *found))
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -204,14 +213,10 @@ def open_stream(run: Run) -> Stream:
 
 def problem_of(run: Run, stream: Stream) -> Problem:
     """What the run's strategy is told before its first experience."""
-    tasks = stream.task_of_class if stream.setting is Setting.TASK_INCREMENTAL else None
+    source = run.source()
 
-    def model() -> Classifier:
-        scenario, _ = scenarios.load(scenarios.name_of(run.scenario))
-        classifier = build_classifier(run.model, stream.shape, scenario.default_model, tasks)
-        # With task identity all outputs stand from the start: forward transfer asks them before they are trained.
-        classifier.grow(len(tasks or ()))
-        return classifier.to(run.device)
+    def model() -> Model:
+        return source.build_model(stream).to(run.device)
 
     return Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed)
 
@@ -225,12 +230,26 @@ def build_strategy(run: Run, stream: Stream) -> Strategy:
     problem = problem_of(run, stream)
     name = strategies.name_of(run.strategy)
     strategy, _ = strategies.load(name)
+    check_modality(run)
     with seeding.isolated(run.seed, "skip"):
         reason = strategy.skip(run.strategy, problem)
     if reason is not None:
         raise IncompatibleError(f"strategy {name} cannot run here: {reason}")
     with seeding.isolated(run.seed, "initialise"):
         return strategies.build(run.strategy, problem)
+
+
+def check_modality(run: Run) -> None:
+    """See that the run's strategy learns what its scenario shows.
+
+    Raises:
+        IncompatibleError: it does not.
+    """
+    name, scenario = strategies.name_of(run.strategy), scenarios.name_of(run.scenario)
+    learns, shown = strategies.load(name)[0].learns, scenarios.load(scenario)[0].modality
+    if shown not in learns:
+        known = " and ".join(sorted(modality.value for modality in learns))
+        raise IncompatibleError(f"strategy {name} learns {known} only, and {scenario} is a stream of {shown.value}")
 
 
 def learn(strategy: Strategy, experience: Experience) -> None:
@@ -244,26 +263,54 @@ def learn(strategy: Strategy, experience: Experience) -> None:
 
 
 def measure(strategy: Strategy, stream: Stream, after: int) -> tuple[Measurement, ...]:
-    """Count right answers on the test sets, in one pass over all of them.
+    """What `examine` measures."""
+    return examine(strategy, stream, after)[0]
+
+
+def examine(strategy: Strategy, stream: Stream, after: int) -> tuple[tuple[Measurement, ...], list[dict[str, str]]]:
+    """Score answers on the test sets, in one pass over all of them.
 
     Args:
         strategy: what answers.
         stream: what is asked.
-        after: experiences learnt so far. Class-incremental streams are asked about those only; task-incremental ones
-            about all, since forward transfer is defined there.
+        after: experiences learnt so far. Class-incremental streams are asked about those only; others about all,
+            since forward transfer and what a model could do before any training are defined there.
+
+    Returns:
+        One measurement per experience, and what was said on the first test examples of each, where it can be read.
     """
-    told = stream.setting is Setting.TASK_INCREMENTAL
-    asked = stream.experiences if told else stream.experiences[:after]
+    ahead = stream.setting is not Setting.CLASS_INCREMENTAL
+    asked = stream.experiences if ahead else stream.experiences[:after]
+    if not asked:
+        return (), []
     test = Table(asked[0].test.source, torch.cat([e.test.rows for e in asked]))
-    hits = []
+    scores: list[float] = []
+    transcript: list[dict[str, str]] = []
     with seeding.isolated(strategy.problem.seed, "measure", after):
         for batch in test.batches(BATCH):
-            labels = batch["label"]
-            shown = {name: c for name, c in batch.items() if name != "label" and (told or name != "task")}
-            hits.append(strategy.predict(shown) == labels)
-    right = torch.cat(hits).cpu()
-    counts = [int(part.sum()) for part in right.split([len(e.test) for e in asked])]
-    return tuple(Measurement(after, e.index, n, len(e.test)) for e, n in zip(asked, counts, strict=True))
+            predictions = strategy.predict(stream.answers.question(batch))
+            scores += stream.answers.scores(predictions, batch)
+            transcript += stream.answers.transcript(predictions, batch)
+    measured, kept, start = [], [], 0
+    for experience in asked:
+        stop = start + len(experience.test)
+        measured.append(Measurement(after, experience.index, sum(scores[start:stop]), stop - start))
+        kept += [{"experience": experience.name, **said} for said in transcript[start : min(stop, start + KEPT)]]
+        start = stop
+    return tuple(measured), kept
+
+
+def probe(strategy: Strategy, stream: Stream, after: int) -> tuple[ProbeMeasurement, ...]:
+    """Measure the stream's probes, ``after`` so many experiences."""
+    with seeding.isolated(strategy.problem.seed, "probe", after):
+        found = [(one, one.measure(strategy)) for one in stream.probes]
+    return tuple(ProbeMeasurement(after, one.name, one.unit.value, *outcome) for one, outcome in found)
+
+
+def keep_generations(folder: Path, after: int, said: dict[str, Any]) -> None:
+    """Write ``generations/after_N.json.gz``, so that answers can be read and scored again."""
+    text = json.dumps(said, ensure_ascii=False, indent=1).encode()
+    record.write_atomically(folder / "generations" / f"after_{after}.json.gz", gzip.compress(text, mtime=0))
 
 
 def new_record(run: Run, stream: Stream) -> Record:

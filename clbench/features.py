@@ -25,7 +25,7 @@ from torch import Tensor
 from clbench.augment import Transform, Unchanged
 from clbench.digest import state_digest
 from clbench.errors import ClbenchError
-from clbench.models.classifier import Classifier
+from clbench.models.model import Model
 from clbench.record import write_atomically
 from clbench.scenario import Experience, Stream
 from clbench.table import Source, Table
@@ -40,7 +40,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("CLBENCH_CACHE") or Path.home() / ".cache" / "clbench") / "features"
 
 
-def with_features(stream: Stream, model: Classifier, device: torch.device, images: bool) -> Stream:
+def with_features(stream: Stream, model: Model, device: torch.device, images: bool) -> Stream:
     """The same stream with a column ``feature`` (N, F) float32: the model's features of the unaugmented images.
 
     Args:
@@ -85,7 +85,7 @@ class _Cache:
 
     key: str
     length: int
-    model: Classifier
+    model: Model
 
     @property
     def folder(self) -> Path:

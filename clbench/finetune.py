@@ -22,7 +22,9 @@ from torch import Tensor
 from clbench import seeding
 from clbench.errors import DivergedError
 from clbench.memory import ExemplarMemory, MemoryConfig
-from clbench.scenario import Experience
+from clbench.models.classifier import Classifier
+from clbench.models.model import Model
+from clbench.scenario import Experience, Modality
 from clbench.space import LogUniform, require, searched
 from clbench.strategy import Problem, Strategy
 from clbench.table import Batch, Table
@@ -59,6 +61,9 @@ class FineTuneConfig:
     momentum: float = 0.9  # of SGD
     weight_decay: float = searched(1e-4, LogUniform(1e-5, 1e-2))  # L2 penalty under SGD and Adam, decoupled under AdamW
     schedule: Schedule = Schedule.COSINE  # course of the learning rate within one experience
+    warmup: float = 0.0  # share of an experience's steps over which the learning rate rises from 0 to its course
+    accumulate: int = 1  # batches whose gradients are averaged into one step
+    bucketed: bool = False  # texts of like length share a batch: less padding, and batches that are less mixed
     clip: float | None = None  # largest norm of the gradient; null: not clipped
     amp: bool = True  # bfloat16 autocast; on GPUs only
     memory: MemoryConfig = field(default_factory=MemoryConfig)
@@ -69,6 +74,8 @@ class FineTuneConfig:
         require(self.lr > 0 and math.isfinite(self.lr), "strategy.lr", "> 0", self.lr)
         require(0 <= self.momentum < 1, "strategy.momentum", "in [0, 1)", self.momentum)
         require(self.weight_decay >= 0, "strategy.weight_decay", ">= 0", self.weight_decay)
+        require(0 <= self.warmup < 1, "strategy.warmup", "in [0, 1)", self.warmup)
+        require(self.accumulate >= 1, "strategy.accumulate", ">= 1", self.accumulate)
         require(self.clip is None or self.clip > 0, "strategy.clip", "> 0 or null", self.clip)
 
 
@@ -76,13 +83,15 @@ class FineTune(Strategy):
     """Fine-tune one model on each experience in turn, with an optional exemplar memory.
 
     Attributes:
-        model: answers ``loss(batch)``, ``logits(batch)``, ``features(batch)`` and ``predict(batch)``.
+        model: see `clbench.models.model`; subclasses for images narrow it to a classifier.
         memory: exemplars of past experiences; empty unless ``config.memory.capacity`` is set.
         auxiliary: tensors that a subclass keeps for later experiences; saved, restored and weighed by this class.
     """
 
     version = 2  # 2: the schedule counts a last row that joins the batch before it with that batch
+    learns = frozenset({Modality.IMAGES, Modality.TEXTS})
     config: FineTuneConfig
+    model: Model
 
     def __init__(self, config: FineTuneConfig, problem: Problem) -> None:
         super().__init__(config, problem)
@@ -122,6 +131,7 @@ class FineTune(Strategy):
     def learn(self, experience: Experience) -> None:
         """Learn one experience, as the module's docstring draws it."""
         self.model.grow(experience.outputs)
+        self.model.meet(experience.train)
         self.model.to(self.problem.device).train()
         self.begin(experience)
         self._fit(experience)
@@ -132,6 +142,7 @@ class FineTune(Strategy):
     def _fit(self, experience: Experience) -> None:
         table, device = self.training_table(experience), self.problem.device
         optimizer = self._optimizer()
+        optimizer.zero_grad()
         trainable = [p for group in optimizer.param_groups for p in group["params"]]
         self.trained = sum(p.numel() for p in trainable)
         augment, order, draws = (
@@ -143,32 +154,42 @@ class FineTune(Strategy):
         for _ in range(self.config.epochs):
             for stored in table.source.stream(self._rows(table, order, draws)):
                 batch = self.problem.transform.train(stored, augment)
-                factor = rate(self.config.schedule, step, steps, self.config.epochs)
-                for group in optimizer.param_groups:
-                    group["lr"] = self.config.lr * group["factor"] * factor
-                losses += self._step(batch, optimizer, trainable)
+                losses += self._backward(batch)
                 step += 1
+                if step % self.config.accumulate == 0 or step % steps == 0:
+                    self._set_rate(optimizer, step - 1, steps)
+                    self._step(optimizer, trainable)
             # Looking at a number waits for the GPU, so it is done once per epoch only.
             if not math.isfinite(losses):
                 raise DivergedError(f"the loss of experience {experience.index} is {float(losses)} by step {step}")
 
     def _rows(self, table: Table, order: torch.Generator, draws: torch.Generator) -> Iterator[Tensor]:
         """Row numbers of each batch of one epoch, new examples first."""
-        for rows in table.row_batches(self.config.batch_size, order):
+        for rows in table.row_batches(self.config.batch_size, order, self.config.bucketed):
             exemplars = self.exemplars(draws).to(rows.device) if len(self.memory) else rows[:0]
             yield torch.cat((rows, exemplars))
 
-    def _step(self, batch: Batch, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter]) -> Tensor:
+    def _set_rate(self, optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
+        config = self.config
+        factor = rate(config.schedule, step, steps, config.epochs)
+        rising = config.warmup * steps * config.epochs
+        factor *= min(1.0, (step + 1) / rising) if rising else 1.0
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * group["factor"] * factor
+
+    def _backward(self, batch: Batch) -> Tensor:
         device = self.problem.device.type
-        optimizer.zero_grad()
         with torch.autocast(device, torch.bfloat16, enabled=self.config.amp and device == "cuda"):
             loss = self.loss(batch)
-        loss.backward()
+        (loss / self.config.accumulate if self.config.accumulate > 1 else loss).backward()
+        return loss.detach()
+
+    def _step(self, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter]) -> None:
         if self.config.clip is not None:
             torch.nn.utils.clip_grad_norm_(trainable, self.config.clip)
         optimizer.step()
         self.after_step()
-        return loss.detach()
+        optimizer.zero_grad()
 
     def _optimizer(self) -> torch.optim.Optimizer:
         config = self.config
@@ -185,9 +206,15 @@ class FineTune(Strategy):
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
-        """Labels (N,) int64."""
+        """The model's answers, (N, ...) int64."""
         self.model.eval()
         return self.model.predict(self.problem.transform.evaluate(batch))
+
+    @torch.no_grad()
+    def log_likelihoods(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Log-likelihood (N,) of each text's answer, in nats, and its number of tokens (N,)."""
+        self.model.eval()
+        return self.model.log_likelihoods(self.problem.transform.evaluate(batch))
 
     @torch.no_grad()
     def features(self, table: Table) -> Tensor:
@@ -208,7 +235,7 @@ class FineTune(Strategy):
         """Model, exemplars and auxiliary tensors."""
         return {
             "outputs": self.model.outputs,
-            "model": self.model.state_dict(),
+            "model": self.model.learnt_state(),
             "memory": self.memory.state(),
             "auxiliary": self.auxiliary,
             "trained": self.trained,
@@ -218,10 +245,17 @@ class FineTune(Strategy):
         """Go on as the strategy whose `state` this is would."""
         self.model.grow(state["outputs"])
         self.model.to(self.problem.device)
-        self.model.load_state_dict(state["model"])
+        self.model.restore_learnt(state["model"])
         self.memory.restore(state["memory"])
         self.auxiliary = {name: tensor.to(self.problem.device) for name, tensor in state["auxiliary"].items()}
         self.trained = state["trained"]
+
+
+class FineTuneClassifier(FineTune):
+    """The loop for methods that are about classes: their means, their rows of the head, their images' tokens."""
+
+    learns = frozenset({Modality.IMAGES})
+    model: Classifier
 
 
 def rate(schedule: Schedule, step: int, steps: int, epochs: int) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clbench.digest import state_digest
 from clbench.errors import CheckpointError, IncompatibleError
-from clbench.finetune import FineTune, FineTuneConfig, Schedule
+from clbench.finetune import FineTuneClassifier, FineTuneConfig, Schedule
 from clbench.models.adapters import AdaptedTransformer
 from clbench.models.head import CosineHead
 from clbench.models.transformer import opened
@@ -107,7 +107,7 @@ class FirstSessionConfig(FineTuneConfig):
         require(capacity == 0, "strategy.memory.capacity", "0 where no exemplar is used", capacity)
 
 
-class FirstSession(FineTune):
+class FirstSession(FineTuneClassifier):
     """Adapters and a cosine head learn the first experience; then `collect` is all that learns."""
 
     pretrained: ClassVar[bool] = True

@@ -5,7 +5,8 @@ accuracy over the test examples of experiences 0..t together. Libraries call dif
 "backward transfer", so a name here belongs to one formula. Accuracies are in percent, differences in percentage points.
 
 A diverged run counts as chance wherever it was not measured: 100 / (classes seen so far) where the learner is not told
-the experience, 100 / (classes of that experience) where it is. A run that is still going on gives NaN.
+the experience, 100 / (classes of that experience) where it is, 0 where answers are texts. A run that is still going on
+gives NaN.
 """
 
 from __future__ import annotations
@@ -57,8 +58,74 @@ def last_accuracy(record: Record) -> float:
 
 
 def last_accuracy_macro(record: Record) -> float:
-    """(1/T) sum_j R[T-1, j], percent: every experience counts the same, whatever its size. Lopez-Paz & Ranzato 2017."""
+    """(1/T) sum_j R[T-1, j], percent: every experience counts the same, whatever its size. Lopez-Paz & Ranzato 2017.
+
+    The overall performance OP_T of Wang et al. 2023 (TRACE).
+    """
     return float(accuracy_matrix(record)[-1].mean())
+
+
+def mean_average_accuracy(record: Record) -> float:
+    """(1/T) sum_t (1/(t+1)) sum_{j<=t} R[t, j], percent. Chen et al. 2024 (CoIN), "mean average accuracy"."""
+    matrix = accuracy_matrix(record)
+    return float(np.mean([row[: t + 1].mean() for t, row in enumerate(matrix)]))
+
+
+def initial_accuracy_macro(record: Record) -> float:
+    """(1/T) sum_j b_j, percent: before any training; NaN where that was not measured."""
+    return float(initial_accuracies(record).mean())
+
+
+def probe_scores(record: Record, name: str) -> Array:
+    """A probe before the first and after each experience, (T+1,): percent, or perplexity; NaN = not measured.
+
+    Perplexity is exp of minus the log-likelihood per token.
+    """
+    scores: Array = np.full(len(record.experiences) + 1, np.nan)
+    for entry in record.probes:
+        if entry.probe == name:
+            mean = entry.total / entry.count
+            scores[entry.after] = 100 * mean if entry.unit == "accuracy" else math.exp(-mean)
+    return scores
+
+
+def probe_names(record: Record, unit: str) -> list[str]:
+    """Probes that count ``accuracy``, or ``log_likelihood``, in the order in which they are measured."""
+    return list(dict.fromkeys(entry.probe for entry in record.probes if entry.unit == unit))
+
+
+def probe_accuracy(record: Record) -> float:
+    """Mean over the probes that count accuracy, after the last experience, percent; NaN without such probes."""
+    return _mean(np.array([probe_scores(record, name)[-1] for name in probe_names(record, "accuracy")]))
+
+
+def probe_change(record: Record) -> float:
+    """Mean over probes of (score after the last experience - score before the first), percentage points.
+
+    The general-ability delta of Wang et al. 2023 (TRACE), over the probes that count accuracy.
+    """
+    found = [probe_scores(record, name) for name in probe_names(record, "accuracy")]
+    return _mean(np.array([scores[-1] - scores[0] for scores in found]))
+
+
+def probe_forgetting(record: Record) -> float:
+    """Mean over probes of (best score before the last experience - score after it), percentage points."""
+    found = [probe_scores(record, name) for name in probe_names(record, "accuracy")]
+    return _mean(np.array([scores[:-1].max() - scores[-1] for scores in found]))
+
+
+def perplexity_ratio(record: Record) -> float:
+    """Perplexity of the probes' texts after the last experience over that before the first, geometric mean."""
+    found = [probe_scores(record, name) for name in probe_names(record, "log_likelihood")]
+    return math.exp(_mean(np.array([math.log(scores[-1] / scores[0]) for scores in found])))
+
+
+def change_from_start(record: Record) -> float:
+    """(1/T) sum_j (R[T-1, j] - b_j), percentage points: against the model that the run began with.
+
+    The instruction-following delta of Wang et al. 2023 (TRACE), where R is measured by reference answers.
+    """
+    return last_accuracy_macro(record) - initial_accuracy_macro(record)
 
 
 def forgetting_max_prev(record: Record) -> float:
@@ -154,6 +221,8 @@ def _chance(record: Record) -> Array:
     """Share of right answers by guessing, (T+1, T); NaN where a finished run would not be measured either."""
     classes = np.array([e.classes for e in record.experiences], dtype=np.float64)
     size = len(classes)
+    if record.setting is Setting.INSTRUCTION:
+        return np.zeros((size + 1, size))
     if record.setting is Setting.TASK_INCREMENTAL:
         return np.tile(1 / classes, (size + 1, 1))
     rates = np.tile(1 / np.cumsum(classes)[:, None], (1, size))
@@ -244,6 +313,12 @@ METRICS: dict[str, Metric] = {
         Metric("bwt_trace", "BWT (TRACE)", True, "pp", bwt_trace),
         Metric("fwt_gem", "FWT (GEM)", True, "pp", fwt_gem),
         Metric("learning_accuracy", "Learning acc.", True, "%", learning_accuracy),
+        Metric("mean_average_accuracy", "Mean average acc.", True, "%", mean_average_accuracy),
+        Metric("change_from_start", "Change from start", True, "pp", change_from_start),
+        Metric("probe_accuracy", "Probes", True, "%", probe_accuracy),
+        Metric("probe_change", "Probes, change", True, "pp", probe_change),
+        Metric("probe_forgetting", "Probes, forgetting", False, "pp", probe_forgetting),
+        Metric("perplexity_ratio", "Perplexity ratio", False, "", perplexity_ratio),
     )
 }
 INTRANSIGENCE = Quantity("intransigence", "Intransigence", False, "pp")

@@ -22,9 +22,10 @@ from clbench.errors import ClbenchError, ConfigError
 from clbench.finetune import FineTune, FineTuneConfig
 from clbench.models.checkpoint import read_certificate
 from clbench.models.config import ModelConfig
+from clbench.models.language import tokenizer_of
 from clbench.record import Setting, write_atomically
 from clbench.run import Run, weights_of
-from clbench.scenario import Experience, Stream, scenarios
+from clbench.scenario import Experience, Modality, Stream, scenarios
 from clbench.table import Table
 
 Advance = Callable[[int, int], None]
@@ -75,7 +76,8 @@ def pretrain(run: Run, path: Path, command: str, advance: Advance = lambda done,
     """
     from safetensors.torch import save
 
-    _check_writable(path)
+    texts = scenarios.load(scenarios.name_of(run.scenario))[0].modality is Modality.TEXTS
+    _check_writable(path, texts)
     stream = merged(run.handle().open(run.seed))
     with reproducible():
         with seeding.isolated(run.seed, "initialise"):
@@ -101,13 +103,28 @@ def pretrain(run: Run, path: Path, command: str, advance: Advance = lambda done,
         "command": command,
         "environment": record.plain(environment.describe(torch.device(run.device))),
     }
+    if texts:
+        write_language_model(path, learner.model, run.model, certificate)
+        return Pretrained(path, certificate)
     weights = {name: tensor.contiguous().cpu() for name, tensor in learner.model.backbone.state_dict().items()}
     write_atomically(path, save(weights, {"clbench": json.dumps(certificate)}))
     return Pretrained(path, certificate)
 
 
-def _check_writable(path: Path) -> None:
-    if path.suffix != ".safetensors":
+def write_language_model(path: Path, model: Any, config: ModelConfig, certificate: dict[str, Any]) -> None:
+    """Write a folder that transformers loads, and the certificate in ``clbench.json``; whole or not at all."""
+    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{path.name}.partial"))
+    model.network.save_pretrained(partial)
+    tokenizer_of(config).fast.save_pretrained(partial)
+    (partial / "clbench.json").write_text(json.dumps(certificate, indent=1) + "\n", encoding="utf-8")
+    partial.chmod(0o755)
+    partial.replace(path)
+
+
+def _check_writable(path: Path, texts: bool) -> None:
+    if texts and path.exists():
+        raise ConfigError(f"{path} is there already; a language model is written to a folder that is not there yet")
+    if not texts and path.suffix != ".safetensors":
         raise ConfigError(f"weights are written as .safetensors, got {path}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,4 +150,5 @@ def merged(stream: Stream) -> Stream:
     ]
     classes = tuple(c for e in stream.experiences for c in e.classes)
     whole = Experience(0, "all classes", joined[0], joined[1], classes, len(classes))
+    # after the one experience it is asked for all that it has seen, and for nothing before
     return replace(stream, experiences=(whole,), setting=Setting.CLASS_INCREMENTAL)

@@ -3,6 +3,7 @@
 A run's folder is named by the hash of what determines the run (`clbench.run.Run.identity`). It holds
 
 - ``record.json``: this module's `Record`, rewritten whole after each experience;
+- ``generations/``: of streams of texts, questions and answers to read, a gzipped JSON file per number of experiences;
 - ``checkpoint.pt``: while the run goes on, what it needs to go on after a kill (`clbench.engine`);
 - ``lock``: held by the process that is working on the run.
 
@@ -24,9 +25,10 @@ from typing import Any
 
 from clbench.errors import ClbenchError, DataError
 
-SCHEMA = 2
+SCHEMA = 3
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda raw: {"transform": ""} | raw,  # was not written down
+    2: lambda raw: {"probes": []} | raw,  # there were none
 }
 """From schema version n (the key) to n + 1: a function of the JSON object as it was read."""
 
@@ -55,10 +57,11 @@ class Part(Enum):
 
 
 class Setting(Enum):
-    """Whether a learner is told which experience a test example belongs to."""
+    """How a learner knows what a test example asks for."""
 
     CLASS_INCREMENTAL = "class_incremental"
     TASK_INCREMENTAL = "task_incremental"
+    INSTRUCTION = "instruction"  # each example says in words what is asked
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,19 @@ class Measurement:
 
     after: int  # experiences learnt so far; 0 = before any training
     experience: int  # counted from 0
-    correct: int
+    correct: float  # a count, or a sum of scores in [0, 1] where answers can be right in part
     total: int
+
+
+@dataclass(frozen=True)
+class ProbeMeasurement:
+    """What was left of an ability that is never trained."""
+
+    after: int  # experiences learnt so far; 0 = before any training
+    probe: str
+    unit: str  # "accuracy": total is a sum of scores; "log_likelihood": nats
+    total: float
+    count: int  # examples, or tokens
 
 
 @dataclass(frozen=True)
@@ -150,6 +164,7 @@ class Record:
     environment: Environment
     started: str  # ISO 8601, UTC
     measurements: tuple[Measurement, ...] = ()
+    probes: tuple[ProbeMeasurement, ...] = ()
     costs: tuple[Cost, ...] = ()
     state_digest: str = ""  # sha256 of the learner's state after the last experience
     notes: dict[str, Any] = field(default_factory=dict)  # what the strategy logged, e.g. HFT's masks
@@ -200,6 +215,7 @@ def _record(raw: dict[str, Any]) -> Record:
             ),
             "experiences": tuple(ExperienceInfo(**row) for row in raw["experiences"]),
             "measurements": tuple(Measurement(**row) for row in raw["measurements"]),
+            "probes": tuple(ProbeMeasurement(**row) for row in raw["probes"]),
             "costs": tuple(Cost(**row) for row in raw["costs"]),
             "environment": Environment(**raw["environment"]),
         }

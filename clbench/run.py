@@ -11,12 +11,15 @@ from typing import Any
 
 from clbench import record
 from clbench.errors import CheckpointError, ConfigError, LeakError
+from clbench.models import small_llama
 from clbench.models.checkpoint import read_certificate
-from clbench.models.config import EMBEDDED, ModelConfig
+from clbench.models.config import EMBEDDED, EMBEDDED_CAUSAL, ModelConfig
 from clbench.models.pretrained_vit import WEIGHTS
 from clbench.record import Part, Phase, Selection
-from clbench.scenario import Handle, Stream, scenarios
+from clbench.scenario import Handle, Modality, Scenario, Stream, scenarios
 from clbench.strategy import strategies
+
+RANK = 8  # of low-rank adapters where a strategy needs them and the user names none
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,11 @@ class Run:
 
     def handle(self) -> Handle:
         """The right to open this run's part of the scenario, and no other."""
-        scenario = scenarios.build(self.scenario, self.root, self.device)
-        return Handle(scenario, self.part, self.split_seed, self.swap)
+        return Handle(self.source(), self.part, self.split_seed, self.swap)
+
+    def source(self) -> Scenario:
+        """The scenario, which knows where its data lie and what model will read them."""
+        return scenarios.build(self.scenario, self.root, self.device, self.model)
 
 
 def check_weights(run: Run, stream: Stream) -> None:
@@ -114,8 +120,18 @@ def check_weights(run: Run, stream: Stream) -> None:
 
 
 def weights_of(model: ModelConfig) -> Path | None:
-    """The file that a model's weights come from; None where it begins at random or with published weights."""
-    return WEIGHTS if model.name == EMBEDDED and model.checkpoint is None else model.checkpoint
+    """The file or folder that a model's weights come from; None where it begins at random or with published weights."""
+    if model.name == EMBEDDED and model.checkpoint is None:
+        return WEIGHTS
+    if model.name == EMBEDDED_CAUSAL:
+        return small_llama.WEIGHTS
+    folder = Path(model.name or "").expanduser()
+    return folder if model.name and folder.is_dir() else model.checkpoint
+
+
+def begins_able(model: ModelConfig) -> bool:
+    """Whether a model has learnt something before its first experience."""
+    return model.pretrained or weights_of(model) is not None
 
 
 def resolved_model(model: ModelConfig, scenario: Any, strategy: Any) -> ModelConfig:
@@ -133,6 +149,9 @@ def resolved_model(model: ModelConfig, scenario: Any, strategy: Any) -> ModelCon
     source, _ = scenarios.load(scenarios.name_of(scenario))
     name = strategies.name_of(strategy)
     method, _ = strategies.load(name)
+    if source.modality is Modality.TEXTS:
+        adapter = replace(model.adapter, rank=model.adapter.rank or (RANK if method.low_rank else 0))
+        return replace(model, name=model.name or source.default_model, adapter=adapter)
     if not method.pretrained:
         return replace(model, name=model.name or source.default_model)
     if model.name is None and model.checkpoint is None:
@@ -149,9 +168,11 @@ def _file_digest(path: Path | None) -> str:
     if path is None:
         return ""
     path = path.expanduser()
+    files = sorted(path.glob("*")) if path.is_dir() else [path]
     try:
-        stat = path.stat()
-        return _digest_of_version(path, stat.st_mtime_ns, stat.st_size)
+        stats = [(file, file.stat()) for file in files if file.is_file()]
+        digests = [_digest_of_version(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats]
+        return digests[0] if path.is_file() else hashlib.sha256(" ".join(digests).encode()).hexdigest()
     except OSError as error:
         raise CheckpointError(f"model.checkpoint {str(path)!r} cannot be read ({error.strerror})") from error
 

@@ -10,19 +10,32 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clbench.augment import Shape, Transform
+from clbench.answers import Answers, ClassAnswers
+from clbench.augment import Transform
 from clbench.errors import IncompatibleError, LeakError
+from clbench.models.classifier import build_classifier
+from clbench.models.config import ModelConfig
+from clbench.models.model import Model
+from clbench.probe import Probe
 from clbench.record import Part, Setting
 from clbench.registry import Registry
 from clbench.table import Source, Table
+
+
+class Modality(Enum):
+    """What a stream's examples are."""
+
+    IMAGES = "images"
+    TEXTS = "texts"
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,8 @@ class Experience:
     Attributes:
         index: counted from 0.
         name: for people.
-        train: examples to learn; columns ``image``, ``label`` and ``task``, labels counted in order of arrival.
+        train: examples to learn; columns ``image`` (or those of `clbench.tokens`), ``label`` and ``task``, labels
+            counted in order of arrival. A text's label is its task.
         test: held-out examples of the same classes.
         classes: labels that are new here.
         outputs: classes a learner may answer with once this experience has been learnt.
@@ -53,20 +67,24 @@ class Stream:
     Attributes:
         experiences: in the order of learning.
         setting: whether the learner is told an example's experience (column ``task``) when it predicts.
-        transform: from stored images to a network's input.
-        shape: of one image as a network takes it, (C, H, W).
+        transform: from stored examples to a network's input.
+        shape: of one example as a network takes it: (C, H, W) of an image, (L,) of a text.
         digest: sha256 of the data and of the order, in hexadecimal.
         source_digest: of the data alone, whatever the order.
         class_ids: names of the classes that are the same in every scenario that shows them; none where unknown.
+        answers: how a learner is asked and scored.
+        probes: abilities that are never trained here, measured before, during and after.
     """
 
     experiences: tuple[Experience, ...]
     setting: Setting
     transform: Transform
-    shape: Shape
+    shape: tuple[int, ...]
     digest: str
     source_digest: str = ""
     class_ids: frozenset[str] = frozenset()
+    answers: Answers = field(default_factory=ClassAnswers)
+    probes: tuple[Probe, ...] = ()
 
     @property
     def task_of_class(self) -> tuple[int, ...]:
@@ -80,14 +98,36 @@ class Scenario(ABC):
     version: ClassVar[int] = 1
     """Raised when the same config and seed come to mean another stream; a part of every run's identity."""
 
+    modality: ClassVar[Modality] = Modality.IMAGES
+
+    training: ClassVar[dict[str, Any]] = {}
+    """Values of strategy fields, by name, that learners start with here where the user names none; a field made by
+    `clbench.space.searched` brings the range along."""
+
     default_model: ClassVar[str] = "small_cnn"
     """The backbone used where the user names none."""
 
     pretrained_model: ClassVar[str] = "pretrained_vit"
     """The backbone used where the user names none and the strategy starts from a pre-trained one."""
 
-    def __init__(self, config: Any, root: Path | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        config: Any,
+        root: Path | None = None,
+        device: torch.device | str = "cpu",
+        model: ModelConfig | None = None,
+    ) -> None:
         self.config, self.root, self.device = config, root, torch.device(device)
+        self.model = ModelConfig() if model is None else model
+
+    def build_model(self, stream: Stream) -> Model:
+        """The model that a run learns this stream with, freshly initialised or with the weights that are named."""
+        tasks = stream.task_of_class if stream.setting is Setting.TASK_INCREMENTAL else None
+        shape = cast("tuple[int, int, int]", stream.shape)
+        model = build_classifier(self.model, shape, self.default_model, tasks)
+        # With task identity all outputs stand from the start: forward transfer asks them before they are trained.
+        model.grow(len(tasks or ()))
+        return model
 
     @abstractmethod
     def check(self, part: Part) -> None:
@@ -192,14 +232,14 @@ def class_stream(
     """A stream of new classes, cut out of one training and one test source.
 
     Args:
-        train: columns ``image`` (N, C, H, W) uint8 and ``label`` (N,) int64, the parent's class numbers; all rows, or
-            those of a table.
+        train: columns ``image`` (N, C, H, W) uint8 (or another that the transform reads) and ``label`` (N,) int64, the
+            parent's class numbers; all rows, or those of a table.
         test: likewise.
         classes: the parent's class numbers that take part.
         sizes: classes per experience.
         seed: of the class order.
         setting: with or without task identity.
-        transform: from stored images to a network's input.
+        transform: from stored examples to a network's input.
         digest: of the parent's data.
         names: of the parent's classes, for people.
         order: in which ``classes`` arrive; drawn from the seed where None.
@@ -225,20 +265,21 @@ def class_stream(
                 train=arrivals[0].select(rows[0]),
                 test=arrivals[1].select(rows[1]),
                 classes=tuple(range(start, stop)),
-                outputs=sum(sizes) if setting is Setting.TASK_INCREMENTAL else stop,
+                outputs=stop if setting is Setting.CLASS_INCREMENTAL else sum(sizes),
             )
         )
         start = stop
     text = f"{digest} {order} {list(sizes)} {setting.value}"
-    channels, height, width = arrivals[0].source.columns["image"].shape[1:]
+    stored = tuple(arrivals[0].source.columns[transform.reads].shape[1:])
     return Stream(
         experiences=tuple(experiences),
         setting=setting,
         transform=transform,
-        shape=transform.output_shape((channels, height, width)),
+        shape=transform.output_shape(stored),
         digest=hashlib.sha256(text.encode()).hexdigest(),
         source_digest=digest,
         class_ids=frozenset(f"{family}/{names[c] if names else c}" for c in order) if family else frozenset(),
+        answers=ClassAnswers(told=setting is Setting.TASK_INCREMENTAL),
     )
 
 

@@ -6,7 +6,8 @@ may draw from. The ranges know nothing of the library that samples them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -62,9 +63,23 @@ def searched(default: Any, range_: Range) -> Any:
     return field(default=default, metadata={"range": range_})
 
 
-def ranges(config: Any) -> dict[str, Range]:
-    """The searched fields of a config and their ranges, in the order of their declaration."""
-    return {f.name: f.metadata["range"] for f in fields(config) if "range" in f.metadata}
+def ranges(config: Any, training: Mapping[str, Any] | None = None) -> dict[str, Range]:
+    """The searched fields of a config and their ranges, in the order of their declaration.
+
+    Args:
+        config: a dataclass, or an instance of one.
+        training: of the scenario, whose ranges come first.
+    """
+    own = {name: f.metadata for name, f in (training or {}).items() if isinstance(f, Field)}
+    searched = {f.name: {**f.metadata, **own.get(f.name, {})} for f in fields(config)}
+    return {name: metadata["range"] for name, metadata in searched.items() if "range" in metadata}
+
+
+def starts(config: Any, training: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with which a scenario has fields of a strategy's config begin, by field."""
+    known = {f.name for f in fields(config)}
+    given = {name: f.default if isinstance(f, Field) else f for name, f in training.items()}
+    return {name: value for name, value in given.items() if name in known}
 
 
 def with_values(config: C, values: dict[str, Any]) -> C:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from clbench.augment import Transform
-from clbench.models.classifier import Classifier
+from clbench.models.model import Model
 from clbench.record import Setting
 from clbench.registry import Registry
-from clbench.scenario import Experience, Stream
+from clbench.scenario import Experience, Modality, Stream
 from clbench.table import Batch
 
 
@@ -23,15 +23,16 @@ class Problem:
     """What a strategy is told before the first experience: nothing of the data.
 
     Attributes:
-        model: makes a freshly initialised model on the device, with all outputs where the setting is
-            task-incremental, with none yet where it is class-incremental.
+        model: makes a model on the device, freshly initialised or with the weights that the run starts from; of
+            classes, with all outputs where the setting is task-incremental, with none yet where it is
+            class-incremental.
         transform: from stored examples to the model's input.
         setting: whether test examples come with their experience.
         device: where tensors live.
         seed: of everything that the strategy draws.
     """
 
-    model: Callable[[], Classifier]
+    model: Callable[[], Model]
     transform: Transform
     setting: Setting
     device: torch.device
@@ -50,6 +51,12 @@ class Strategy(ABC):
 
     pretrained: ClassVar[bool] = False
     """Whether it starts from a pre-trained model where the user names none."""
+
+    low_rank: ClassVar[bool] = False
+    """Whether it trains low-rank adapters on a frozen language model, of rank 8 where the user names none."""
+
+    learns: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGES})
+    """What its examples may be."""
 
     def __init__(self, config: Any, problem: Problem) -> None:
         self.config, self.problem = config, problem
@@ -77,7 +84,11 @@ class Strategy(ABC):
 
     @abstractmethod
     def predict(self, batch: Batch) -> Tensor:
-        """Labels (N,) int64 for a batch as stored, without ``label``, and with ``task`` only where it is given."""
+        """Labels (N,) int64, or answers as token ids (N, A) int64, to what `clbench.answers` shows of a batch."""
+
+    def log_likelihoods(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Log-likelihood (N,) of each text's answer, in nats, and its number of tokens (N,); asked of texts only."""
+        raise NotImplementedError(f"{type(self).__name__} gives no likelihoods")
 
     @abstractmethod
     def stored_bytes(self) -> int:

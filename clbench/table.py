@@ -23,6 +23,9 @@ from torch import Tensor
 from clbench.errors import DataError
 from clbench.record import write_atomically
 
+LENGTH = "length"  # the column by which rows of like length come together
+WINDOW = 32  # batches over which they are sorted
+
 Batch: TypeAlias = dict[str, Tensor]
 """Columns of equal length, all of one batch."""
 
@@ -182,17 +185,38 @@ class Table:
         """
         yield from self.source.stream(self.row_batches(size, generator))
 
-    def row_batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
-        """As `batches`, but row numbers only, so that exemplars can be added before the one selection."""
+    def row_batches(
+        self, size: int, generator: torch.Generator | None = None, bucketed: bool = False
+    ) -> Iterator[Tensor]:
+        """As `batches`, but row numbers only, so that exemplars can be added before the one selection.
+
+        Args:
+            size: rows of a batch.
+            generator: shuffles the rows.
+            bucketed: have rows of like ``length`` share a batch, where they have a length and are shuffled.
+        """
         rows = self.rows
         if generator is not None:
             order = torch.randperm(len(rows), generator=generator, device=generator.device)
             rows = rows[order.to(rows.device)]
+            if bucketed and LENGTH in self.source.columns:
+                rows = self._like_lengths_together(rows, size, generator)
         alone = self._last_is_alone(size)
         head = rows[: -size - 1] if alone else rows
         yield from head.split(size) if len(head) else ()
         if alone:
             yield rows[-size - 1 :]
+
+    def _like_lengths_together(self, rows: Tensor, size: int, generator: torch.Generator) -> Tensor:
+        """Shuffled rows so ordered that a batch needs little padding: sorted by length within each of some windows."""
+        lengths = self.source.columns[LENGTH]
+        lengths = lengths[rows.to(lengths.device)].to(rows.device)
+        window = torch.arange(len(rows), device=rows.device) // (WINDOW * size)
+        ordered = rows[torch.argsort(window * (int(lengths.max()) + 1 if len(rows) else 1) + lengths, stable=True)]
+        whole = len(rows) // size
+        places = torch.randperm(whole, generator=generator, device=generator.device).to(rows.device)
+        batches = ordered[: whole * size].view(whole, size)[places].flatten()
+        return torch.cat((batches, ordered[whole * size :]))
 
     def batch_count(self, size: int) -> int:
         """How many batches `batches` yields."""

@@ -24,6 +24,7 @@ from clbench.protocol import Protocol, Stage, Study, Submit, check_seeds, evalua
 from clbench.record import Part, Phase, Record, Selection
 from clbench.registry import unknown
 from clbench.run import Run
+from clbench.scenario import scenarios
 from clbench.space import Sampler, ranges, require, with_values
 
 
@@ -115,7 +116,9 @@ class TwoPhase(Protocol):
         return with_values(study.strategy, best), selection
 
     def _searched(self, study: Study) -> dict[str, Any]:
-        return {name: r for name, r in ranges(study.strategy).items() if name not in study.fixed}
+        scenario, _ = scenarios.load(scenarios.name_of(study.scenario))
+        found = ranges(study.strategy, scenario.training)
+        return {name: r for name, r in found.items() if name not in study.fixed}
 
     def _halves(self) -> dict[str, Any]:
         return {"split_seed": self.config.split_seed, "swap": self.config.swap}

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from clbench import seeding
 from clbench.errors import DivergedError, IncompatibleError
+from clbench.models.classifier import Classifier
 from clbench.scenario import Experience
 from clbench.space import LogUniform, require, searched
 from clbench.strategy import Problem, Strategy, strategies
@@ -67,7 +68,7 @@ class Avalanche(Strategy):
         super().__init__(config, problem)
         self.images = data.Images()
         self.freezer = templates.freezer(problem, self.images)
-        classifier = problem.model()
+        classifier = cast(Classifier, problem.model())
         with seeding.isolated(problem.seed, "avalanche"):
             self.learner = templates.build(config.name, config.arguments, classifier, vars(config))
         self._row_bytes = 0

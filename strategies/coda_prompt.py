@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clbench import seeding
-from clbench.finetune import FineTune, FineTuneConfig, Optimizer, Schedule
+from clbench.finetune import FineTuneClassifier, FineTuneConfig, Optimizer, Schedule
 from clbench.models.classifier import local_cross_entropy
 from clbench.models.transformer import Prefix, Transformer, opened
 from clbench.scenario import Experience
@@ -160,7 +160,7 @@ class PrefixedTransformer(nn.Module):
 
 
 @strategies.register(CodaPromptConfig)
-class CodaPrompt(FineTune):
+class CodaPrompt(FineTuneClassifier):
     """The loop over the newest components and the head."""
 
     config: CodaPromptConfig

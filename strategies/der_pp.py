@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clbench.finetune import EVALUATION_BATCH, FineTune, FineTuneConfig
+from clbench.finetune import EVALUATION_BATCH, FineTuneClassifier, FineTuneConfig
 from clbench.memory import MemoryConfig, Policy
 from clbench.scenario import Experience
 from clbench.space import LogUniform, require, searched
@@ -68,7 +68,7 @@ def positions(sought: Tensor, rows: Tensor) -> Tensor:
 
 
 @strategies.register(DERppConfig)
-class DERpp(FineTune):
+class DERpp(FineTuneClassifier):
     """The loop with two draws of exemplars in each batch.
 
     Auxiliary tensors, in the order of ``memory.rows``: ``logits`` (M, K) as they were stored, 0 in columns that did not

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clbench.finetune import EVALUATION_BATCH, FineTune, FineTuneConfig, Schedule
+from clbench.finetune import EVALUATION_BATCH, FineTuneClassifier, FineTuneConfig, Schedule
 from clbench.models.adapters import AdaptedTransformer, AdapterWeights
 from clbench.models.head import CosineHead
 from clbench.models.transformer import opened
@@ -123,7 +123,7 @@ class AdapterSpaces(AdaptedTransformer):
 
 
 @strategies.register(EaseConfig)
-class Ease(FineTune):
+class Ease(FineTuneClassifier):
     """The loop over fresh adapters and a head of their own; prototypes are an auxiliary tensor (S, C, F)."""
 
     config: EaseConfig

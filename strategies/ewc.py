@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clbench import seeding
 from clbench.finetune import FineTune, FineTuneConfig
@@ -55,14 +56,17 @@ def empirical_fisher(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Te
         batches: columns (N, ...) as the model takes them.
 
     Returns:
-        One tensor per parameter, of its shape.
+        One tensor per parameter that requires a gradient, of its shape.
     """
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
     buffers = dict(model.named_buffers())
 
     def loss(values: dict[str, Tensor], example: Batch) -> Tensor:
         batch = {name: column[None] for name, column in example.items()}
-        result: Tensor = functional_call(model, (values, buffers), (batch,))
+        # The fused attention kernels cannot be taken per example.
+        with sdpa_kernel(SDPBackend.MATH):
+            result: Tensor = functional_call(model, ({**frozen, **values}, buffers), (batch,))
         return result
 
     per_example = vmap(grad(loss), in_dims=(None, 0))
@@ -95,20 +99,25 @@ class EWC(FineTune):
         loss = super().loss(batch)
         if not self.auxiliary:
             return loss
-        moved = torch.cat([p.flatten() for p in self.model.parameters()]) - self._anchor
+        moved = torch.cat([p.flatten() for _, p in self._springs()]) - self._anchor
         return loss + 0.5 * self.config.strength * (self._importance * moved.square()).sum()
 
     def begin(self, experience: Experience) -> None:
         """Line the springs up with the parameters, the head having grown."""
         if not self.auxiliary:
             return
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self._springs():
             for kind in ("importance", "anchor"):
-                self.auxiliary[f"{kind}/{name}"] = padded(self.auxiliary[f"{kind}/{name}"], parameter)
+                # adapters may be new here
+                known = self.auxiliary.get(f"{kind}/{name}", torch.zeros_like(parameter))
+                self.auxiliary[f"{kind}/{name}"] = padded(known, parameter)
         self._anchor, self._importance = self._flat("anchor"), self._flat("importance")
 
     def _flat(self, kind: str) -> Tensor:
-        return torch.cat([self.auxiliary[f"{kind}/{name}"].flatten() for name, _ in self.model.named_parameters()])
+        return torch.cat([self.auxiliary[f"{kind}/{name}"].flatten() for name, _ in self._springs()])
+
+    def _springs(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
 
     def end(self, experience: Experience) -> None:
         """Estimate this experience's importances and merge them with the earlier ones."""
@@ -120,7 +129,7 @@ class EWC(FineTune):
     def _examples(self, experience: Experience) -> Iterable[Batch]:
         draws = seeding.generator(self.problem.seed, "fisher", experience.index)
         chosen = torch.randperm(len(experience.train), generator=draws)[: self.config.fisher_examples]
-        elements = sum(p.numel() for p in self.model.parameters())
+        elements = sum(p.numel() for _, p in self._springs())
         size = max(1, min(self.config.batch_size, GRADIENT_ELEMENTS // elements))
         return (self.problem.transform.evaluate(b) for b in experience.train.select(chosen).batches(size))
 

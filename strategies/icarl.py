@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clbench.errors import IncompatibleError
-from clbench.finetune import EVALUATION_BATCH, FineTune, FineTuneConfig
+from clbench.finetune import EVALUATION_BATCH, FineTuneClassifier, FineTuneConfig
 from clbench.memory import MemoryConfig, Policy
 from clbench.models.classifier import Classifier
 from clbench.scenario import Experience
@@ -118,7 +118,7 @@ def nearness(features: Tensor, means: Tensor) -> Tensor:
 
 
 @strategies.register(ICaRLConfig)
-class ICaRL(FineTune):
+class ICaRL(FineTuneClassifier):
     """The loop over new examples and exemplars, with a teacher; class means are an auxiliary tensor (outputs, F)."""
 
     config: ICaRLConfig

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clbench import seeding
-from clbench.finetune import FineTune, FineTuneConfig, Optimizer, Schedule
+from clbench.finetune import FineTuneClassifier, FineTuneConfig, Optimizer, Schedule
 from clbench.models.classifier import local_cross_entropy
 from clbench.models.transformer import Transformer, opened
 from clbench.scenario import Experience
@@ -118,7 +118,7 @@ class PromptedTransformer(nn.Module):
 
 
 @strategies.register(L2PConfig)
-class L2P(FineTune):
+class L2P(FineTuneClassifier):
     """The loop over prompts, keys and head."""
 
     config: L2PConfig

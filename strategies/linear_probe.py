@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from clbench.finetune import FineTune, FineTuneConfig, Schedule
+from clbench.finetune import FineTuneClassifier, FineTuneConfig, Schedule
 from clbench.models.classifier import local_cross_entropy
 from clbench.scenario import Experience
 from clbench.space import LogUniform, require, searched
@@ -50,7 +50,7 @@ class LinearProbeConfig(FineTuneConfig):
 
 
 @strategies.register(LinearProbeConfig)
-class LinearProbe(FineTune):
+class LinearProbe(FineTuneClassifier):
     """The loop over cached features, with the head alone to train."""
 
     pretrained: ClassVar[bool] = True

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clbench.finetune import FineTune, FineTuneConfig
-from clbench.models.classifier import Classifier
+from clbench.models.model import Model
 from clbench.scenario import Experience
 from clbench.space import Choice, LogUniform, require, searched
 from clbench.strategy import Problem, strategies
@@ -63,7 +63,7 @@ class LwF(FineTune):
 
     def __init__(self, config: LwFConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.teacher: Classifier | None = None
+        self.teacher: Model | None = None
         self.old = 0  # outputs of past experiences
         self.groups: list[slice] = []  # old outputs that share a softmax
 
@@ -72,7 +72,7 @@ class LwF(FineTune):
         self.old = experience.classes[0]  # labels count classes in order of arrival, so all below this one are old
         if self.old:
             self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
-            self.groups = output_groups(self.model.task_of_class, self.old)
+            self.groups = self.model.old_groups(self.old)
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy and distillation."""
@@ -88,17 +88,8 @@ class LwF(FineTune):
     def _new_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         if len(self.memory):
             return self.model.cross_entropy(logits, batch)
-        return F.cross_entropy(self.model.masked(logits, batch)[:, self.old :], batch["label"] - self.old)
+        return self.model.new_cross_entropy(logits, batch, self.old)
 
     def end(self, experience: Experience) -> None:
         """Let the teacher go: the next one is the model itself."""
         self.teacher = None
-
-
-def output_groups(task_of_class: Tensor | None, old: int) -> list[slice]:
-    """Which of the first ``old`` outputs share a softmax: all, or each experience's where examples tell theirs."""
-    if task_of_class is None:
-        return [slice(0, old)]
-    tasks = task_of_class[:old].tolist()
-    starts = [i for i, task in enumerate(tasks) if i == 0 or tasks[i - 1] != task]
-    return [slice(a, b) for a, b in zip(starts, [*starts[1:], old], strict=True)]

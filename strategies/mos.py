@@ -39,7 +39,7 @@ from torch import Tensor
 
 from clbench import seeding
 from clbench.alignment import align
-from clbench.finetune import EVALUATION_BATCH, FineTune, FineTuneConfig, Schedule
+from clbench.finetune import EVALUATION_BATCH, FineTuneClassifier, FineTuneConfig, Schedule
 from clbench.gaussians import ClassGaussians, Covariance
 from clbench.models.adapters import AdaptedTransformer, AdapterWeights, Begun
 from clbench.models.classifier import local_cross_entropy
@@ -133,7 +133,7 @@ class Answer(NamedTuple):
 
 
 @strategies.register(MOSConfig)
-class MOS(FineTune):
+class MOS(FineTuneClassifier):
     """The loop over one set of adapters and the head.
 
     Attributes:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from clbench import seeding
 from clbench.alignment import align
-from clbench.finetune import FineTune, FineTuneConfig, Schedule
+from clbench.finetune import FineTuneClassifier, FineTuneConfig, Schedule
 from clbench.gaussians import ClassGaussians, Covariance
 from clbench.models.head import LinearHead
 from clbench.scenario import Experience
@@ -100,7 +100,7 @@ def normalised(logits: Tensor, sizes: list[int], temperature: float) -> Tensor:
 
 
 @strategies.register(SLCAConfig)
-class SLCA(FineTune):
+class SLCA(FineTuneClassifier):
     """The loop at two speeds, then the alignment; Gaussians and the rows before alignment are auxiliary tensors."""
 
     config: SLCAConfig

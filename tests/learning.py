@@ -1,19 +1,25 @@
-"""Small real streams and strategies for tests: scikit-learn's digits, a network of a few thousand parameters."""
+"""Small real streams and strategies for tests: scikit-learn's digits and a network of a few thousand parameters, and
+instructions for the embedded language model.
+"""
 
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Any
+from itertools import product
+from typing import Any, cast
 
 import pytest
 import torch
 
+from clbench.errors import ClbenchError
 from clbench.features import with_features
-from clbench.models.classifier import Classifier, build_classifier
-from clbench.models.config import ModelConfig
+from clbench.models.classifier import build_classifier
+from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, ModelConfig
+from clbench.models.model import Model
 from clbench.record import Setting
-from clbench.scenario import Experience, Stream, scenarios
+from clbench.scenario import Experience, Modality, Scenario, Stream, scenarios
 from clbench.seeding import isolated
+from clbench.space import starts
 from clbench.strategy import Problem, strategies
 
 
@@ -23,10 +29,38 @@ def skip_without_package(name: str) -> None:
         pytest.importorskip("avalanche", reason="Avalanche is not installed")
 
 
+def cases() -> list[tuple[str, Setting]]:
+    """Every strategy in every setting that it learns."""
+    return [(name, setting) for name, setting in product(strategies.names(), Setting) if setting in settings(name)]
+
+
+def settings(name: str) -> list[Setting]:
+    """The settings that a strategy learns; those of images where its package is missing."""
+    try:
+        learns = strategies.load(name)[0].learns
+    except ClbenchError:
+        learns = frozenset({Modality.IMAGES})
+    shown = {Setting.INSTRUCTION: Modality.TEXTS}
+    return [setting for setting in Setting if shown.get(setting, Modality.IMAGES) in learns]
+
+
 def digits(setting: Setting = Setting.CLASS_INCREMENTAL, seed: int = 0, increment: int = 2) -> Stream:
     """The digits' five experiences; more or fewer with another increment."""
     scenario, config = scenarios.load("digits")
     return scenario(config(increment=increment, setting=setting)).stream(seed)
+
+
+def instructions(adapter: AdapterConfig | None = None, model: str = EMBEDDED_CAUSAL, **values: Any) -> Scenario:
+    """Tasks on letters and digits, with few examples, and the model that learns them."""
+    scenario, config = scenarios.load("instructions")
+    small = {"train_per_task": 64, "test_per_task": 8, **values}
+    return scenario(config(**small), model=ModelConfig(model, adapter=adapter or AdapterConfig()))
+
+
+def scenario_for(name: str, **values: Any) -> Scenario:
+    """`instructions` with the adapters that a strategy needs."""
+    rank = 4 if strategies.load(name)[0].low_rank else 0
+    return instructions(AdapterConfig(rank=rank), **values)
 
 
 def shortened(experience: Experience, examples: int) -> Experience:
@@ -36,19 +70,22 @@ def shortened(experience: Experience, examples: int) -> Experience:
 
 def stream_for(
     name: str,
-    setting: Setting = Setting.CLASS_INCREMENTAL,
+    setting: Setting | None = None,
     seed: int = 0,
     increment: int = 2,
     model: str | None = None,
     **values: Any,
 ) -> Stream:
-    """The digits, with the columns that a strategy reads; features are those of the backbone of seed 0."""
+    """A stream with the columns that a strategy reads; features are those of the backbone of seed 0."""
     skip_without_package(name)
+    setting = setting or settings(name)[0]
+    if setting is Setting.INSTRUCTION:
+        return scenario_for(name).stream(seed)
     method, config = strategies.load(name)
     stream, columns = digits(setting, seed, increment), method.reads(config(**values))
     if "feature" not in columns:
         return stream
-    backbone = problem(stream, model=model or backbone_for(name)).model()
+    backbone: Any = problem(stream, model=model or backbone_for(name)).model()
     return with_features(stream, backbone, torch.device("cpu"), images="image" in columns)
 
 
@@ -62,11 +99,21 @@ def problem(stream: Stream, seed: int = 0, model: str = "small_cnn", width: int 
     tasks = stream.task_of_class if stream.setting is Setting.TASK_INCREMENTAL else None
     config = ModelConfig(name=model, width=width)
 
-    def fresh() -> Classifier:
+    def fresh() -> Model:
         with isolated(seed, "initialise"):
-            classifier = build_classifier(config, stream.shape, model, tasks)
+            classifier = build_classifier(config, cast("tuple[int, int, int]", stream.shape), model, tasks)
             classifier.grow(len(tasks or ()))
             return classifier
+
+    return Problem(fresh, stream.transform, stream.setting, torch.device("cpu"), seed)
+
+
+def text_problem(scenario: Scenario, stream: Stream, seed: int = 0) -> Problem:
+    """What a strategy is told about a stream of texts."""
+
+    def fresh() -> Model:
+        with isolated(seed, "initialise"):
+            return scenario.build_model(stream)
 
     return Problem(fresh, stream.transform, stream.setting, torch.device("cpu"), seed)
 
@@ -75,6 +122,12 @@ def strategy(name: str, stream: Stream, /, seed: int = 0, model: str | None = No
     """A strategy, ready to learn ``stream`` with one pass over each experience; its class depends on the name."""
     skip_without_package(name)
     _, config = strategies.load(name)
-    once = {field.name: 1 for field in fields(config) if field.name.endswith("epochs")}
+    values = {field.name: 1 for field in fields(config) if field.name.endswith("epochs")} | values
+    if stream.setting is Setting.INSTRUCTION:
+        scenario = scenario_for(name)
+        values = {**starts(config, scenario.training), **values}
+        told = text_problem(scenario, stream, seed)
+    else:
+        told = problem(stream, seed, model or backbone_for(name))
     with isolated(seed, "initialise"):
-        return strategies.build(config(**once | values), problem(stream, seed, model or backbone_for(name)))
+        return strategies.build(config(**values), told)

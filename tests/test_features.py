@@ -22,7 +22,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def model(stream: Stream, seed: int = 0) -> Classifier:
-    return problem(stream, seed, "small_vit", 8).model()
+    made = problem(stream, seed, "small_vit", 8).model()
+    assert isinstance(made, Classifier)
+    return made
 
 
 @pytest.mark.usefixtures("cache")

@@ -34,7 +34,7 @@ def test_learning_is_the_bare_torch_loop(optimizer: Optimizer) -> None:
             update.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * step / steps)) / 2
             update.zero_grad()
             model.train()
-            torch.nn.functional.cross_entropy(model.logits(batch), batch["label"]).backward()
+            torch.nn.functional.cross_entropy(model.all_logits(batch), batch["label"]).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             update.step()
             step += 1

@@ -8,8 +8,8 @@ import inspect
 import math
 import typing
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import torch
 from avalanche.training import supervised
@@ -169,5 +169,5 @@ def build(name: str, given: dict[str, Any], classifier: Classifier, settings: Ma
 
 def freezer(problem: Problem, images: Images) -> Freezer:
     """What writes a template, with all that it keeps, as plain values, and reads it again."""
-    coders = (DatasetCoder(images, problem.transform), NetworkCoder(problem.model))
+    coders = (DatasetCoder(images, problem.transform), NetworkCoder(cast(Callable[[], Classifier], problem.model)))
     return Freezer(("avalanche", "torch"), coders)

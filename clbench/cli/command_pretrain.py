@@ -38,7 +38,11 @@ def run(words: list[str]) -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("output", type=Path, help="where the weights are written; ends in .safetensors")
+    parser.add_argument(
+        "output",
+        type=Path,
+        help="where weights are written: a .safetensors file; for a language model a folder",
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="scenario, model and recipe")
     parser.add_argument("--part", choices=("tuning_half", "evaluation_half", "whole"), default="tuning_half")
     parser.add_argument("--seed", type=int, default=0, help="of initialisation, batches and augmentation")

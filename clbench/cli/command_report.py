@@ -32,10 +32,10 @@ def run(words: list[str]) -> int:
     from rich.console import Console
 
     from clbench import record
-    from clbench.report import board, summary, tables
+    from clbench.report import summary, tables
 
     records = list(record.find(asked.folder))
-    columns = asked.columns or board.HEADLINES
+    columns = asked.columns or ()
     source = ", ".join(map(str, asked.folder))
     command = shlex.join(["clbench", "report", *words])
     if asked.format == "table":

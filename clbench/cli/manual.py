@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
 from clbench.config import DEFAULTS, GROUPS, RunConfig, parse, registries
 from clbench.errors import ConfigError
+from clbench.space import Range, ranges, starts
 
 TEXT = """usage: clbench run [KEY=VALUE ...] [--plan | --config | --help]
 
@@ -44,26 +46,39 @@ def manual(tokens: list[str]) -> str:
                 raise ConfigError(f"--help shows one {override.key_or_group} at a time")
             chosen[override.key_or_group] = str(override.value())
     parts = [TEXT]
+    training = registries()["scenario"].load(chosen["scenario"])[0].training
     for group, registry in registries().items():
         names = ", ".join(registry.names())
         _, config = registry.load(chosen[group])
-        parts.append(f"{group}={chosen[group]}   (there are: {names})\n" + _rows(config, group))
+        parts.append(
+            f"{group}={chosen[group]}   (there are: {names})\n"
+            + _rows(config, group, training if group == "strategy" else {})
+        )
     rest = [f for f in fields(RunConfig) if f.name not in GROUPS]
     parts.append("everything else\n" + "\n".join(_row(f, "", _comments(RunConfig)) for f in rest))
     return "\n\n".join(parts)
 
 
-def _rows(config: type, prefix: str) -> str:
-    comments = _comments(config)
-    return "\n".join(_row(f, f"{prefix}.", comments) for f in fields(config)) or "  nothing to choose"
+def _rows(config: type, prefix: str, training: Mapping[str, Any] | None = None) -> str:
+    comments, training = _comments(config), training or {}
+    begun, spans = starts(config, training), ranges(config, training)
+    rows = [_row(f, f"{prefix}.", comments, begun, spans) for f in fields(config)]
+    return "\n".join(rows) or "  nothing to choose"
 
 
-def _row(field: Field[Any], prefix: str, comments: dict[str, str]) -> str:
+def _row(
+    field: Field[Any],
+    prefix: str,
+    comments: dict[str, str],
+    begun: Mapping[str, Any] | None = None,
+    spans: Mapping[str, Range] | None = None,
+) -> str:
     default = field.default if field.default_factory is MISSING else field.default_factory()
+    default = (begun or {}).get(field.name, default)
     if is_dataclass(default):
         return _rows(type(default), f"{prefix}{field.name}")
     key = f"  {prefix}{field.name}={_shown(default)}"
-    searched = f" [searched: {field.metadata['range']}]" if "range" in field.metadata else ""
+    searched = f" [searched: {spans[field.name]}]" if spans and field.name in spans else ""
     choices = f" [{', '.join(c.value for c in type(default))}]" if isinstance(default, Enum) else ""
     text = f"{comments.get(field.name, '')}{choices}{searched}".strip()
     return textwrap.fill(f"{key:44} {text}", 118, subsequent_indent=" " * 45)

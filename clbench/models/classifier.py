@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from clbench.models.build import Shape, build_backbone
 from clbench.models.config import HeadKind, ModelConfig
 from clbench.models.head import CosineHead, Head, LinearHead
+from clbench.models.model import Model
 from clbench.table import Batch
 
 HEADS: dict[HeadKind, type[LinearHead] | type[CosineHead]] = {
@@ -44,7 +45,7 @@ def local_cross_entropy(logits: Tensor, labels: Tensor, classes: slice) -> Tenso
     return F.cross_entropy(logits[:, classes], labels - classes.start)
 
 
-class Classifier(nn.Module):
+class Classifier(Model):
     """Images to class logits.
 
     Batches hold ``image`` (N, C, H, W), floating point and normalised; ``label`` (N,) int64 for `loss`; ``task`` (N,)
@@ -56,8 +57,6 @@ class Classifier(nn.Module):
         task_of_class: of every class that will come, the task it belongs to: logits of other tasks' classes are -inf
             (task-incremental). None: all classes compete (class-incremental).
     """
-
-    task_of_class: Tensor | None
 
     def __init__(self, backbone: nn.Module, head: Head, task_of_class: tuple[int, ...] | None) -> None:
         super().__init__()
@@ -108,13 +107,17 @@ class Classifier(nn.Module):
         """Cross-entropy of `all_logits` with ``label``, mean over the batch, ()."""
         return F.cross_entropy(self.masked(logits, batch), batch["label"])
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy with ``label``, mean over the batch, ()."""
-        return self.cross_entropy(self.all_logits(batch), batch)
+    def new_cross_entropy(self, logits: Tensor, batch: Batch, old: int) -> Tensor:
+        """As `cross_entropy`, among the classes from ``old`` on."""
+        return local_cross_entropy(self.masked(logits, batch), batch["label"], slice(old, None))
 
-    def forward(self, batch: Batch) -> Tensor:
-        """The same as `loss`: what torch's functional transforms and parallel wrappers call."""
-        return self.loss(batch)
+    def old_groups(self, old: int) -> list[slice]:
+        """The first ``old`` classes: together, or those of each experience where examples tell theirs."""
+        if self.task_of_class is None:
+            return [slice(0, old)]
+        tasks = self.task_of_class[:old].tolist()
+        starts = [i for i, task in enumerate(tasks) if i == 0 or tasks[i - 1] != task]
+        return [slice(a, b) for a, b in zip(starts, [*starts[1:], old], strict=True)]
 
     def predict(self, batch: Batch) -> Tensor:
         """The class with the largest logit, (N,) int64; without gradients, in the mode the model is in."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -10,6 +10,9 @@ from clbench.errors import ConfigError
 
 EMBEDDED = "pretrained_vit"
 """The backbone that comes with its weights inside this package."""
+
+EMBEDDED_CAUSAL = "pretrained_llama"
+"""The causal language model that comes with its weights and its tokenizer inside this package."""
 
 
 class HeadKind(Enum):
@@ -19,15 +22,62 @@ class HeadKind(Enum):
     COSINE = "cosine"
 
 
+class Dtype(Enum):
+    """What weights are stored and computed in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Routing(Enum):
+    """How instructions decide which set of adapters learns a task and answers a question."""
+
+    NONE = "none"  # one set for all
+    NEAREST = "nearest"  # trained: the like enough group, else a new one; asked: the nearest group
+    RELEASED = "released"  # as CoIN's code: asked, what is like none goes to the newest group
+
+
+@dataclass
+class AdapterConfig:
+    """Low-rank adapters (LoRA, arXiv 2106.09685) on a frozen language model, by peft."""
+
+    rank: int = 0  # of each adapter; 0: no adapters, all weights train
+    alpha: float | None = None  # what the adapters add is scaled by alpha / rank; null: 2 rank
+    dropout: float = 0.0  # of what enters an adapter
+    targets: list[str] = field(default_factory=lambda: ["all-linear"])  # modules that get one, by their names' ends
+    routing: Routing = Routing.NONE  # which set of adapters learns and answers
+    threshold: float = 0.3  # likeness of instructions, in [0, 1], from which a group shares its adapters
+
+    def __post_init__(self) -> None:
+        """Check each field.
+
+        Raises:
+            ConfigError: one is out of range.
+        """
+        if self.rank < 0:
+            raise ConfigError(f"model.adapter.rank must be >= 0, got {self.rank}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.adapter.dropout must be in [0, 1), got {self.dropout}")
+        if self.alpha is not None and self.alpha <= 0:
+            raise ConfigError(f"model.adapter.alpha must be > 0 or null, got {self.alpha}")
+        if self.routing is not Routing.NONE and not self.rank:
+            raise ConfigError("model.adapter.routing needs adapters; add model.adapter.rank=8")
+
+
 @dataclass
 class ModelConfig:
     """A backbone, where its weights come from, and its head."""
 
-    name: str | None = None  # resnet32, resnet18, small_cnn, small_vit, pretrained_vit, or timm/NAME; null: default
+    name: str | None = (
+        None  # resnet32, small_cnn, ..., timm/NAME, or a language model's folder or hub name; null: default
+    )
     checkpoint: Path | None = None  # weights file to start from: .pth, .pt, .th, .bin or .safetensors
     pretrained: bool = False  # start from the published weights; timm models only
     head: HeadKind = HeadKind.LINEAR  # how features become logits
-    width: int | None = None  # channels of the first stage, or of a ViT's embedding; null: the network's own
+    width: int | None = None  # channels of the first stage, or of the embedding; null: the network's own
+    dtype: Dtype = Dtype.FLOAT32  # of a language model's weights
+    gradient_checkpointing: bool = False  # compute a language model's activations twice to save memory
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
 
     def __post_init__(self) -> None:
         """Check each field, and which go together.

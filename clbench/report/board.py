@@ -10,12 +10,19 @@ from textwrap import wrap
 from typing import NamedTuple
 
 from clbench.metrics import INTRANSIGENCE, METRICS, Interval, Quantity
+from clbench.record import Record, Setting
 from clbench.registry import unknown
 from clbench.report import wording
 from clbench.report.grouping import Block, Row
 
-HEADLINES = ("average_incremental_accuracy", "last_accuracy", "forgetting_max_prev", "learning_accuracy")
-DISPUTED = frozenset({"forgetting_max_prev"})  # of many definitions under one title: notes name the one that is shown
+HEADLINES = {
+    Setting.INSTRUCTION: ("last_accuracy_macro", "bwt_trace", "learning_accuracy", "probe_change"),
+    None: ("average_incremental_accuracy", "last_accuracy", "forgetting_max_prev", "learning_accuracy"),
+}
+"""Columns that are shown where none are named, by setting."""
+DISPUTED = frozenset(
+    {"forgetting_max_prev", "bwt_trace"}
+)  # of many definitions under one title: notes name the one that is shown
 DECIMALS = 1
 TUNING_SCORE = "Score on tuning half"
 FEWER = "*"
@@ -81,19 +88,24 @@ class Board:
         return ("Strategy", *(q.label for q in self.quantities), *self.extras)
 
 
-def board(block: Block, bounds: Bounds, columns: Sequence[str] = HEADLINES) -> Board:
+def headlines(record: Record) -> tuple[str, ...]:
+    """Columns for runs of this kind where none are named."""
+    return HEADLINES.get(record.setting, HEADLINES[None])
+
+
+def board(block: Block, bounds: Bounds, columns: Sequence[str] = ()) -> Board:
     """Lay a block out: contestants from best to worst by the first column, bounds before and after them.
 
     Args:
         block: what is laid out.
         bounds: strategies that stand apart.
-        columns: names of metrics, or ``intransigence``.
+        columns: names of metrics, or ``intransigence``; `headlines` where there are none.
 
     Raises:
         UnknownNameError: there is no such column.
     """
     ranks = {bounds.upper: Rank.UPPER_BOUND, bounds.lower: Rank.LOWER_BOUND}
-    quantities = _quantities(columns)
+    quantities = _quantities(columns or headlines(block.first))
     rows = sorted(block.rows, key=lambda row: _order(row, quantities[0]))
     contestants = [row for row in rows if row.strategy not in ranks]
     places = {q.name: _places(contestants, q) for q in quantities}
@@ -151,7 +163,7 @@ def _notes(block: Block, quantities: Sequence[Quantity], ranks: dict[str, Rank])
     spread = "; ± is the half-width of the 95 % t-interval over seeds" if any(r.seeds[1:] for r in block.rows) else ""
     sentences = [
         f"Accuracies in percent, differences in points{spread}",
-        f"Seeds {wording.shared(seeds)}; a seed draws the class order, the initialisation and the batches",
+        f"Seeds {wording.shared(seeds)}; a seed draws {_drawn(block)}",
         f"Protocol {block.first.protocol}, {wording.shared(budgets)}",
         "; ".join(f"{q.title} is {q.name}" for q in quantities if q.name in DISPUTED),
         _tuning_note(block),
@@ -162,6 +174,11 @@ def _notes(block: Block, quantities: Sequence[Quantity], ranks: dict[str, Rank])
         else "",
     ]
     return tuple(f"{sentence}." for sentence in sentences if sentence)
+
+
+def _drawn(block: Block) -> str:
+    texts = block.first.setting is Setting.INSTRUCTION
+    return "what examples are drawn and the batches" if texts else "the class order, the initialisation and the batches"
 
 
 def _tuning_note(block: Block) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from clbench.record import Record
 from clbench.report.grouping import Block, Row, blocks
-from clbench.report.quantities import QUANTITIES
+from clbench.report.quantities import QUANTITIES, probes
 
 
 def runs(records: Iterable[Record], upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
@@ -27,7 +27,7 @@ def runs(records: Iterable[Record], upper_bound: str = "joint", source: str = "t
     rows = [
         _conditions(block, row)
         | {"run": record.run, "seed": record.seed, "status": record.status.value, "commit": record.environment.commit}
-        | {name: row.values[name][i] for name in QUANTITIES}
+        | {name: row.values[name][i] for name in (*QUANTITIES, *probes(record))}
         for block in blocks(records, upper_bound, source)
         for row in block.rows
         for i, record in enumerate(row.records)
@@ -54,7 +54,7 @@ def aggregated(records: Iterable[Record], upper_bound: str = "joint", source: st
         | {"commit": " ".join(commits(row.records))}
         for block in blocks(records, upper_bound, source)
         for row in block.rows
-        for name, quantity in QUANTITIES.items()
+        for name, quantity in {**QUANTITIES, **probes(row.records[0])}.items()
     ]
     return pd.DataFrame(rows)
 

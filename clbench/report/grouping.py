@@ -16,7 +16,7 @@ from clbench.errors import ClbenchError
 from clbench.metrics import INTRANSIGENCE, METRICS, Interval, interval, intransigence
 from clbench.record import Phase, Record, Status
 from clbench.report import wording
-from clbench.report.quantities import COSTS
+from clbench.report.quantities import COSTS, probes
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ def _values(records: Sequence[Record], references: Mapping[tuple[str, int], Reco
         reference = references.get((record.data_digest, record.seed))
         return math.nan if reference is None else intransigence(record, reference)
 
-    values = {name: tuple(m.function(r) for r in records) for name, m in (METRICS | COSTS).items()}
+    measured = METRICS | COSTS | probes(records[0])
+    values = {name: tuple(m.function(r) for r in records) for name, m in measured.items()}
     return values | {INTRANSIGENCE.name: tuple(lag(r) for r in records)}
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
-from clbench.metrics import INTRANSIGENCE, METRICS, Metric, Quantity
+from clbench.metrics import INTRANSIGENCE, METRICS, Metric, Quantity, probe_names, probe_scores
 from clbench.record import Record
 
 
@@ -44,5 +45,20 @@ COSTS: dict[str, Metric] = {
 }
 """Costs of a whole run, by their names; NaN for a run that diverged on the way, whose cost would look small."""
 
+
+def probes(record: Record) -> dict[str, Metric]:
+    """What a record's probes come to after the last experience, as ``probe.NAME``: percent, or perplexity."""
+    found = {}
+    for unit, better, sign in (("accuracy", True, "%"), ("log_likelihood", False, "")):
+        for name in probe_names(record, unit):
+            last = functools.partial(_last_score, name=name)
+            found[f"probe.{name}"] = Metric(f"probe.{name}", name.replace("_", " ").capitalize(), better, sign, last)
+    return found
+
+
+def _last_score(record: Record, name: str) -> float:
+    return float(probe_scores(record, name)[-1])
+
+
 QUANTITIES: dict[str, Quantity] = {**METRICS, INTRANSIGENCE.name: INTRANSIGENCE, **COSTS}
-"""Everything that is averaged over seeds, by its name."""
+"""Everything that is averaged over seeds, by its name, but for `probes`."""

@@ -17,12 +17,12 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from clbench.metrics import METRICS
+from clbench.metrics import METRICS, Quantity, interval, probe_scores
 from clbench.record import Record
 from clbench.report import heat, wording
-from clbench.report.board import HEADLINES, MISSING, Board, Bounds, Cell, Line, board, broken, number
+from clbench.report.board import MISSING, Board, Bounds, Cell, Line, board, broken, headlines, number
 from clbench.report.grouping import Row, blocks, unfinished
-from clbench.report.quantities import COSTS
+from clbench.report.quantities import COSTS, probes
 
 PLACES = {1: "bold green", 2: "underline"}
 
@@ -33,7 +33,7 @@ def render(
     *,
     upper_bound: str = "joint",
     lower_bound: str = "naive",
-    columns: Sequence[str] = HEADLINES,
+    columns: Sequence[str] = (),
     source: str = "these records",
 ) -> None:
     """Print one leaderboard per block of comparable runs.
@@ -84,7 +84,7 @@ def to_svg(
     title: str = "clbench report",
     upper_bound: str = "joint",
     lower_bound: str = "naive",
-    columns: Sequence[str] = HEADLINES,
+    columns: Sequence[str] = (),
     source: str = "these records",
 ) -> str:
     """The leaderboard of `render` as a picture that loads nothing from elsewhere.
@@ -138,15 +138,25 @@ def _figures(row: Row) -> Table:
     table.add_column(style="dim")
     table.add_column(justify="right")
     table.add_column(style="dim")
-    for name in HEADLINES:
+    for name in headlines(row.records[0]):
         value = row.interval(name)
         spread = f"[{number(value.low)}, {number(value.high)}] 95 % interval, n = {value.n}" if value.n > 1 else "n = 1"
         table.add_row(METRICS[name].label, Text(f"{number(value.mean)} {METRICS[name].unit}", "bold"), Text(spread))
+    for name, quantity in probes(row.records[0]).items():
+        table.add_row(f"{quantity.title} at the end", *_probe(row, name.removeprefix("probe."), quantity))
     for name, cost in COSTS.items():
         table.add_row(cost.title, amount(row.interval(name).mean, cost.unit), "per run, mean")
     diverged = f", {wording.count(row.diverged, 'run')} diverged and at chance" if row.diverged else ""
     table.add_row("Seeds", "", wording.seeds(row.seeds) + diverged)
     return table
+
+
+def _probe(row: Row, name: str, quantity: Quantity) -> tuple[Text, str]:
+    """What is left of an ability, and what it was."""
+    before = interval([float(probe_scores(record, name)[0]) for record in row.records]).mean
+    after = row.interval(f"probe.{name}").mean
+    kind = "never trained here" if quantity.unit else "perplexity, never trained here"
+    return Text(f"{number(after)} {quantity.unit}".rstrip(), "bold"), f"{number(before)} before; {kind}"
 
 
 def _hyperparameters(row: Row) -> Group:

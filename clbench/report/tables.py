@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from clbench.errors import ClbenchError
 from clbench.record import Record
 from clbench.report import wording
-from clbench.report.board import HEADLINES, Board, Bounds, Cell, Line, board
+from clbench.report.board import Board, Bounds, Cell, Line, board
 from clbench.report.frame import aggregated, commits
 from clbench.report.grouping import blocks, unfinished
 from clbench.report.latex import latex_table
@@ -21,7 +21,7 @@ def report(
     *,
     upper_bound: str = "joint",
     lower_bound: str = "naive",
-    columns: Sequence[str] = HEADLINES,
+    columns: Sequence[str] = (),
     source: str = "these records",
     command: str = "clbench report",
 ) -> str:

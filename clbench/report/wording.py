@@ -8,7 +8,11 @@ from typing import Any
 
 from clbench.record import Part, Record, Setting
 
-SETTINGS = {Setting.CLASS_INCREMENTAL: "class-incremental", Setting.TASK_INCREMENTAL: "task-incremental"}
+SETTINGS = {
+    Setting.CLASS_INCREMENTAL: "class-incremental",
+    Setting.TASK_INCREMENTAL: "task-incremental",
+    Setting.INSTRUCTION: "instructions",
+}
 PARTS = {Part.WHOLE: "all classes", Part.TUNING_HALF: "tuning half", Part.EVALUATION_HALF: "evaluation half"}
 
 
@@ -17,7 +21,7 @@ def title(record: Record) -> str:
     parts = [
         record.scenario,
         SETTINGS[record.setting],
-        PARTS[record.part],
+        part_of(record),
         *([] if record.split_seed is None else [f"split seed {record.split_seed}"]),
         *(["halves swapped"] if record.swapped else []),
         count(len(record.experiences), "experience"),
@@ -25,6 +29,12 @@ def title(record: Record) -> str:
         record.protocol,
     ]
     return ", ".join(parts)
+
+
+def part_of(record: Record) -> str:
+    """Which classes, or tasks, took part."""
+    whole = record.part is Part.WHOLE and record.setting is Setting.INSTRUCTION
+    return "all tasks" if whole else PARTS[record.part]
 
 
 def distinct(names: Sequence[str], *levels: Sequence[Mapping[str, Any]]) -> list[str]:

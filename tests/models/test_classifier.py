@@ -78,3 +78,8 @@ def test_the_state_holds_weights_only() -> None:
 def test_forward_is_the_loss() -> None:
     classifier, batch = classifier_of(6, TASKS), batch_of(3)
     assert torch.equal(classifier(batch), classifier.loss(batch))
+
+
+def test_old_classes_share_a_softmax_unless_each_example_tells_its_experience() -> None:
+    assert classifier_of(0).old_groups(5) == [slice(0, 5)]
+    assert classifier_of(0, (0, 0, 1, 1, 1, 2)).old_groups(5) == [slice(0, 2), slice(2, 5)]

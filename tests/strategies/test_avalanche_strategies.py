@@ -38,7 +38,8 @@ NAMES = sorted(templates.TEMPLATES)
 
 def by_hand(name: str, stream: Stream, seed: int = 0, **arguments: Any) -> Any:
     """The template as Avalanche's users drive it, over two experiences."""
-    model = network(problem(stream, seed).model())
+    classifier: Any = problem(stream, seed).model()
+    model = network(classifier)
     with templates.quiet():
         learner = getattr(supervised, name)(
             model=model,

@@ -156,7 +156,7 @@ def test_a_memory_that_takes_no_new_row_is_no_problem() -> None:
 
 def test_it_keeps_more_of_the_old_classes_than_naive_and_each_term_has_its_part() -> None:
     stream = digits()
-    old: dict[str, int] = {}
+    old: dict[str, float] = {}
     cases: dict[str, dict[str, Any]] = {
         "naive": {},
         "both": {},

@@ -163,7 +163,7 @@ def test_with_task_identity_the_outputs_answer_for_a_task_without_means() -> Non
 
 def test_it_keeps_more_of_the_old_classes_than_naive() -> None:
     stream = digits()
-    old: dict[str, int] = {}
+    old: dict[str, float] = {}
     cases: dict[str, dict[str, Any]] = {"naive": {}, "binary": {}, "softmax": {"loss": Loss.SOFTMAX}}
     for case, values in cases.items():
         learner = strategy("naive" if case == "naive" else "icarl", stream, epochs=3, **values)

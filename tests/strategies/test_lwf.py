@@ -28,12 +28,6 @@ def test_its_gradient_is_that_of_the_papers_cross_entropy() -> None:
     assert torch.allclose(torch.autograd.grad(paper, logits)[0], torch.autograd.grad(ours, logits)[0])
 
 
-def test_old_outputs_are_grouped_by_experience_only_where_it_is_told() -> None:
-    tasks = torch.tensor([0, 0, 1, 1, 1, 2])
-    assert lwf.output_groups(None, 5) == [slice(0, 5)]
-    assert lwf.output_groups(tasks, 5) == [slice(0, 2), slice(2, 5)]
-
-
 def test_the_teacher_is_the_model_before_the_experience_and_is_let_go() -> None:
     stream = digits()
     learner: Any = strategy("lwf", stream)

@@ -1,0 +1,290 @@
+"""Instructions about letters and digits, eight tasks drawn by a program; nothing to download.
+
+Each task is an instruction and an input, answered in a few characters: reverse, add, sort, parity, shift, lookup, swap,
+largest. The embedded language model (`clbench.models.small_llama`) was really trained before: on 120 facts and six
+skills in formats of their own (``phase=pretraining``), then on those and the eight tasks together
+(``phase=alignment``), so that it begins able, as an aligned language model does, and has something to lose. What no
+experience trains is probed: ``facts``, ``skills``, and ``pretraining_answers``, the likelihood of answers in the
+formats of pre-training.
+
+An input that a checksum picks, one in ten, is shown in tests only: to no seed, and in neither phase before. The halves
+of the two-phase protocol have four tasks each. The embedded model was aligned on all eight: alignment is the start that
+every learner shares, not what is tuned. ``style=families`` ends instructions in one of two common phrases, so that
+grouping instructions (strategy ``coin``) has likenesses to find.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from random import Random
+from typing import Any, ClassVar
+
+from clbench.corpora import TextExample, TextTask
+from clbench.probe import Probe
+from clbench.scenario import scenarios
+from clbench.seeding import derive
+from clbench.space import LogUniform, searched
+from clbench.table import Source
+from clbench.text import AnswerProbe, LikelihoodProbe, Rows, TextAnswers, TextConfig, TextScenario
+
+LETTERS = "abcdefghij"
+HELD_OUT = 10  # one input in so many is for tests only
+FACTS = 120
+FACT_SHARE = 3  # facts are drawn this much more often than a skill
+PROBED = 50  # inputs of each skill
+
+Drawn = tuple[str, str]
+"""An input and its answer."""
+
+
+class Phase(Enum):
+    """Which training the stream is."""
+
+    STREAM = "stream"  # the eight tasks, one after another
+    PRETRAINING = "pretraining"  # facts and skills, all at once
+    ALIGNMENT = "alignment"  # facts, skills and the eight tasks, all at once
+
+
+class Style(Enum):
+    """How instructions are worded."""
+
+    PLAIN = "plain"
+    FAMILIES = "families"  # with a phrase at the end that tasks of a kind share
+
+
+@dataclass
+class InstructionsConfig(TextConfig):
+    """The shared fields, the phase and the style."""
+
+    train_per_task: int | None = 960  # training examples of each task; of the mix, in the phases before
+    test_per_task: int | None = 100  # test examples of each task
+    template: str = "{instruction}{input}="  # what a prompt is made of
+    max_answer: int = 10  # tokens of an answer, EOS included
+    phase: Phase = Phase.STREAM  # which training the stream is
+    style: Style = Style.PLAIN  # how instructions are worded
+
+
+def word(draws: Random, letters: str = LETTERS, length: int = 6) -> str:
+    """Letters at random."""
+    return "".join(draws.choices(letters, k=length))
+
+
+def pairs(draws: Random, count: int) -> list[tuple[str, int]]:
+    """Different letters, each with a digit."""
+    return [(letter, draws.randrange(10)) for letter in draws.sample(LETTERS, count)]
+
+
+def _reverse(draws: Random) -> Drawn:
+    made = word(draws)
+    return made, made[::-1]
+
+
+def _add(draws: Random) -> Drawn:
+    first, second = draws.randrange(10, 100), draws.randrange(10, 100)
+    return f"{first}+{second}", str(first + second)
+
+
+def _sort(draws: Random) -> Drawn:
+    made = word(draws)
+    return made, "".join(sorted(made))
+
+
+def _parity(draws: Random) -> Drawn:
+    made = word(draws, "abc", 7)
+    return made, "odd" if made.count("a") % 2 else "even"
+
+
+def _shift(draws: Random) -> Drawn:
+    made = word(draws)
+    return made, "".join(chr(ord(letter) + 3) for letter in made)
+
+
+def _lookup(draws: Random) -> Drawn:
+    table = pairs(draws, 4)
+    key, value = draws.choice(table)
+    return ",".join(f"{k}{v}" for k, v in table) + f"?{key}", str(value) * 3
+
+
+def _swap(draws: Random) -> Drawn:
+    made = word(draws)
+    return made, made[3:] + made[:3]
+
+
+def _largest(draws: Random) -> Drawn:
+    made = word(draws, "0123456789")
+    return made, f"max{max(made)}"
+
+
+TASKS: dict[str, tuple[str, str, Callable[[Random], Drawn]]] = {
+    "reverse": ("reverse the word", "answer with letters", _reverse),
+    "add": ("add numbers", "answer with number", _add),
+    "sort": ("sort the letters", "answer with letters", _sort),
+    "parity": ("count of a", "", _parity),
+    "shift": ("shift each letter", "answer with letters", _shift),
+    "lookup": ("find key", "answer with number", _lookup),
+    "swap": ("swap halves", "answer with letters", _swap),
+    "largest": ("largest digit", "", _largest),
+}
+"""Instruction, the phrase of its family, and what draws an input with its answer; in the listed order."""
+
+
+def _copy(draws: Random) -> Drawn:
+    made = word(draws)
+    return f"copy {made}", made
+
+
+def _next(draws: Random) -> Drawn:
+    step = draws.choice((1, 2, 3))
+    start = draws.randrange(ord("z") - 4 * step - ord("a") + 1) + ord("a")
+    letters = "".join(chr(start + step * place) for place in range(5))
+    return f"next {letters[:3]}", letters[3:]
+
+
+def _backwards(draws: Random) -> Drawn:
+    made = word(draws, length=5)
+    return f"{made} backwards", made[::-1]
+
+
+def _ordered(draws: Random) -> Drawn:
+    made = word(draws, length=5)
+    return f"{made} ordered", "".join(sorted(made))
+
+
+def _plus(draws: Random) -> Drawn:
+    first, second = draws.randrange(100), draws.randrange(100)
+    return f"{first} plus {second}", str(first + second)
+
+
+def _at(draws: Random) -> Drawn:
+    table = pairs(draws, 3)
+    key, value = draws.choice(table)
+    return " ".join(f"{k}{v}" for k, v in table) + f" at {key}", str(value)
+
+
+SKILLS: dict[str, Callable[[Random], Drawn]] = {
+    "copy": _copy,
+    "next": _next,
+    "backwards": _backwards,
+    "ordered": _ordered,
+    "plus": _plus,
+    "at": _at,
+}
+"""What pre-training teaches beside facts, in formats of its own."""
+
+
+def held_out(name: str, input: str) -> bool:
+    """Whether an input is for tests only, whatever the seed."""
+    return zlib.crc32(f"{name} {input}".encode()) % HELD_OUT == 0
+
+
+def drawn(name: str, draw: Callable[[Random], Drawn], draws: Random, count: int) -> list[Drawn]:
+    """Inputs for training, with their answers; some come twice."""
+    found: list[Drawn] = []
+    while len(found) < count:
+        input, answer = draw(draws)
+        if not held_out(name, input):
+            found.append((input, answer))
+    return found
+
+
+def examined(name: str, draw: Callable[[Random], Drawn], draws: Random, count: int) -> list[Drawn]:
+    """Different inputs for tests, with their answers; fewer where there are not so many."""
+    found: dict[str, str] = {}
+    for _ in range(200 * count):
+        input, answer = draw(draws)
+        if held_out(name, input):
+            found.setdefault(input, answer)
+        if len(found) == count:
+            break
+    return list(found.items())
+
+
+@functools.cache
+def facts() -> tuple[TextExample, ...]:
+    """Names of four letters, each with two letters that nothing but memory can tell."""
+    draws = Random(0)
+    names: dict[str, str] = {}
+    while len(names) < FACTS:
+        names[word(draws, "abcdefghijklmnopqrstuvwxyz", 4)] = word(draws, "abcdefghijklmnopqrstuvwxyz", 2)
+    return tuple(TextExample("", f"fact {name}", (answer,)) for name, answer in names.items())
+
+
+def skill(name: str, found: Sequence[Drawn]) -> list[TextExample]:
+    """Examples of one skill."""
+    return [TextExample("", input, (answer,)) for input, answer in found]
+
+
+@scenarios.register(InstructionsConfig)
+class Instructions(TextScenario):
+    """Eight tasks on letters and digits."""
+
+    config: InstructionsConfig
+    training: ClassVar[dict[str, Any]] = {
+        **TextScenario.training,
+        "lr": searched(1.5e-3, LogUniform(1e-4, 1e-2)),
+        "batch_size": 16,
+    }
+
+    def names(self) -> list[str]:
+        """The eight tasks, or all at once in the phases before."""
+        return list(TASKS) if self.config.phase is Phase.STREAM else [self.config.phase.value]
+
+    def tasks(self, seed: int) -> tuple[TextTask, ...]:
+        """Training examples drawn from the seed; test examples are the same for every seed."""
+        if self.config.phase is Phase.STREAM:
+            return tuple(self._task(name, seed, self.config.train_per_task or 960) for name in TASKS)
+        return (self._mix(seed),)
+
+    def _task(self, name: str, seed: int, count: int) -> TextTask:
+        _, _, draw = TASKS[name]
+        train = drawn(name, draw, Random(derive(seed, "train", name)), count)
+        test = examined(name, draw, Random(derive(0, "test", name)), self.config.test_per_task or 100)
+        instruction = self.instruction(name)
+        examples = [
+            tuple(TextExample(instruction, input, (answer,)) for input, answer in found) for found in (train, test)
+        ]
+        return TextTask(name, "exact_match", examples[0], examples[1])
+
+    def instruction(self, name: str) -> str:
+        """A task's instruction in the style that is asked for."""
+        text, phrase, _ = TASKS[name]
+        return f"{text}, {phrase}: " if phrase and self.config.style is Style.FAMILIES else f"{text}: "
+
+    def _mix(self, seed: int) -> TextTask:
+        """Facts and skills and, in the alignment, the tasks in both styles: each kind equally often, facts thrice."""
+        count, draws = self.config.train_per_task or 960, Random(derive(seed, "mix"))
+        aligned = list(TASKS) if self.config.phase is Phase.ALIGNMENT else []
+        share = count // (FACT_SHARE + len(SKILLS) + len(aligned))
+        train = draws.choices(facts(), k=count - share * (len(SKILLS) + len(aligned)))
+        test = []
+        for name, draw in SKILLS.items():
+            train += skill(name, drawn(name, draw, draws, share))
+            test += skill(name, examined(name, draw, draws, PROBED))
+        for name in aligned:
+            for style, part in ((Style.PLAIN, share - share // 2), (Style.FAMILIES, share // 2)):
+                self_styled = Instructions(InstructionsConfig(style=style, test_per_task=10))
+                task = self_styled._task(name, derive(seed, style.value), part)
+                train, test = [*train, *task.train], [*test, *task.test]
+        draws.shuffle(train)
+        return TextTask(self.config.phase.value, "exact_match", tuple(train), tuple(test))
+
+    def probes(self, rows: Rows) -> tuple[Probe, ...]:
+        """Facts, skills, and how likely their answers are."""
+        draws = Random(derive(0, "probe"))
+        able = [
+            example for name, draw in SKILLS.items() for example in skill(name, examined(name, draw, draws, PROBED))
+        ]
+        sources = {}
+        for name, examples in (("facts", facts()), ("skills", tuple(able))):
+            task = TextTask(name, "exact_match", (), examples)
+            asked = tuple((example, "exact_match") for example in examples)
+            sources[name] = rows.source([task], "test", self.device), TextAnswers(rows.words, asked, self.config)
+        both = rows.columns([*facts(), *able], ["probe"] * (FACTS + len(able)))
+        return (
+            *(AnswerProbe(name, source, answers) for name, (source, answers) in sources.items()),
+            LikelihoodProbe("pretraining_answers", Source(both, self.device)),
+        )
