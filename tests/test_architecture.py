@@ -16,9 +16,12 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record", "digest", "freezer", "picture"),
-    ("metrics", "table", "environment", "search", "report"),
-    ("augment", "crops", "decode", "folders", "cifar", "memory", "models", "gaussians", "alignment", "prototypes"),
+    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "rows", "suites"),
+    ("metrics", "scoring", "table", "environment", "search", "report"),
+    (
+        *("augment", "crops", "decode", "folders", "cifar", "corpora"),
+        *("memory", "models", "gaussians", "alignment", "prototypes"),
+    ),
     ("scenario", "cut"),
     ("strategy",),
     ("run", "finetune", "features", "frozen", "inherited", "avalanche"),
@@ -37,6 +40,9 @@ ONLY = {
     "argparse": ("clbench.cli",),
     "PIL": ("clbench.picture",),
     "torchvision": ("clbench.cifar",),
+    "rouge_score": ("clbench.scoring",),
+    "rapidfuzz": ("clbench.scoring",),
+    "datasets": ("clbench.rows",),
 }
 """Packages that only some modules may import."""
 
