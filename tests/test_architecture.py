@@ -16,13 +16,16 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record", "digest", "freezer", "picture"),
+    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "rows", "suites"),
     ("metrics", "table", "environment", "search", "report", "scoring"),
-    ("answers", "augment", "corpora", "crops", "decode", "folders", "cifar", "grouping", "memory", "models", "probe"),
-    ("gaussians", "alignment", "prototypes", "tokens"),
+    (
+        *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
+        *("answers", "corpora", "grouping", "probe", "tokens"),
+    ),
+    ("gaussians", "alignment", "prototypes"),
     ("scenario", "cut"),
     ("strategy",),
-    ("run", "finetune", "features", "frozen", "inherited", "folding", "avalanche"),
+    ("run", "finetune", "features", "frozen", "inherited", "half", "gradients", "folding", "avalanche"),
     ("engine", "protocol", "pretrain", "estimate", "text"),
     ("executor",),
     ("executors", *PLUGINS),
@@ -41,6 +44,9 @@ ONLY = {
     "argparse": ("clbench.cli",),
     "PIL": ("clbench.picture",),
     "torchvision": ("clbench.cifar",),
+    "rouge_score": ("clbench.scoring",),
+    "rapidfuzz": ("clbench.scoring",),
+    "datasets": ("clbench.rows",),
 }
 """Packages that only some modules may import."""
 
