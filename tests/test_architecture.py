@@ -124,7 +124,10 @@ def test_a_plugin_folder_cannot_be_imported_under_another_name(folder: str) -> N
     assert f"import clbench.{folder}" in done.stderr
 
 
-@pytest.mark.parametrize("words", ["['--help']", "['list']", "['report', '--help']", "['run', 'strategi=naive', '-x']"])
+@pytest.mark.parametrize(
+    "words",
+    ["['--help']", "['list']", "['report', '--help']", "['convert', '--help']", "['run', 'strategi=naive', '-x']"],
+)
 def test_the_command_line_starts_without_torch(words: str) -> None:
     code = f"""
 import sys
@@ -133,7 +136,7 @@ try:
     run({words})
 except SystemExit:
     pass
-print(sorted({{'torch', 'hydra', 'optuna', 'pandas', 'sklearn'}} & set(sys.modules)))
+print(sorted({{'torch', 'hydra', 'optuna', 'pandas', 'sklearn', 'transformers'}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -14,7 +14,8 @@ from clbench.errors import CheckpointError
 
 Weights = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model")  # keys under which training scripts keep the weights
-PREFIXES = ("module.", "backbone.")  # of DataParallel, and of a whole `clbench.models.classifier.Classifier`
+PREFIXES = ("module.", "_orig_mod.", "backbone.")
+"""Of DataParallel, of torch.compile, and of a whole `clbench.models.classifier.Classifier`."""
 CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.", "linear.")  # a checkpoint's own head, in its usual names
 SUFFIXES = (".pth", ".pt", ".th", ".bin", ".safetensors")
 
@@ -28,18 +29,47 @@ def read_weights(path: Path) -> Weights:
     Raises:
         CheckpointError: the file is missing, truncated, or holds no weights.
     """
+    return unwrapped(read_content(path), path)
+
+
+def read_content(path: Path) -> Any:
+    """All that a weights file holds, whatever it is, on the CPU; nothing in the file is executed.
+
+    Args:
+        path: as for `read_weights`.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or of another kind.
+    """
     path = path.expanduser()
     if not path.is_file():
-        raise CheckpointError(f"no weights file {str(path)!r}; give model.checkpoint the path of an existing file")
+        raise CheckpointError(f"no weights file {str(path)!r}; give the path of an existing file")
     if path.suffix not in SUFFIXES:
         raise CheckpointError(f"{path}: weights files end in {', '.join(SUFFIXES)}, got {path.suffix!r}")
     try:
-        content = _read(path)
+        return _read(path)
     except Exception as error:  # the readers raise whatever the broken bytes lead them to
         raise CheckpointError(
             f"{path} cannot be read as weights, it is truncated or of another kind ({one_line(error)})"
         ) from error
-    return _unwrapped(content, path)
+
+
+def unwrapped(content: Any, path: Path) -> Weights:
+    """The tensors by name within what training scripts wrap around them.
+
+    Args:
+        content: of the file, see `read_content`.
+        path: of the file, for messages.
+
+    Raises:
+        CheckpointError: these are no weights.
+    """
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise CheckpointError(f"{path} holds no weights: expected a mapping from names to tensors")
+    return {_bare(str(key)): value for key, value in content.items()}
 
 
 def read_certificate(path: Path) -> dict[str, Any] | None:
@@ -80,13 +110,28 @@ def load_weights(
     # batch counters are no weights, and files from before PyTorch 0.4.1 have none
     own = {k: v for k, v in backbone.state_dict().items() if k in weights or not k.endswith(".num_batches_tracked")}
     weights = {k: v for k, v in weights.items() if k in own or not k.startswith(CLASSIFIERS)}
+    require_fit(own, weights, path, name)
+    backbone.load_state_dict(backbone.state_dict() | weights)
+
+
+def require_fit(own: Weights, weights: Weights, path: Path, name: str) -> None:
+    """Refuse weights whose keys or shapes are others than the network's.
+
+    Args:
+        own: the network's tensors, of which only the shapes are looked at.
+        weights: those of the file.
+        path: of the file, for messages.
+        name: of the network, for messages.
+
+    Raises:
+        CheckpointError: something does not fit.
+    """
     problems = [text for key in [*own, *(weights.keys() - own.keys())] if (text := _misfit(key, own, weights))]
     if problems:
         raise CheckpointError(
             f"{path} holds weights of another architecture than {name}: "
             f"{sum(not _misfit(key, own, weights) for key in own)} of {len(own)} keys fit; {problems[0]}"
         )
-    backbone.load_state_dict(backbone.state_dict() | weights)
 
 
 def _misfit(key: str, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
@@ -105,15 +150,6 @@ def _read(path: Path) -> Any:
 
         return load_file(path)
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _unwrapped(content: Any, path: Path) -> Weights:
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(f"{path} holds no weights: expected a mapping from names to tensors")
-    return {_bare(str(key)): value for key, value in content.items()}
 
 
 def _bare(key: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -84,6 +86,7 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
         (("run", "model.name=resnet33"), "unknown model 'resnet33'. Did you mean resnet32"),
         (("run", "model.checkpoint=/no/file.pth"), "no weights file '/no/file.pth'"),
         (("run", "--fast"), "unknown option '--fast'"),
+        (("convert", "/no/ckpt.pt", "t.bin", "model"), "no weights file '/no/ckpt.pt'"),
         (("report", "/no/folder"), "no folder '/no/folder' to read runs from"),
     ],
 )
@@ -154,6 +157,29 @@ def test_a_checkpoint_of_another_architecture_gets_one_line(tmp_path: Path) -> N
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_checkpoint_of_llama2c_becomes_a_folder_or_one_line(tmp_path: Path) -> None:
+    import torch
+
+    from tests.models.test_llama2c import SIZES, drawn_weights
+    from tests.models.test_llama2c_tokenizer import drawn_vocabulary
+
+    pieces, scores = drawn_vocabulary(random.Random(0))
+    torch.save({"model": drawn_weights(), "model_args": SIZES}, tmp_path / "ckpt.pt")
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"pieces": pieces, "scores": scores}))
+    done = clbench("convert", "ckpt.pt", "tokenizer.json", "model", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("model: ")
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+    again = clbench("convert", "ckpt.pt", "tokenizer.json", "model", cwd=tmp_path)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert again.stderr == "clbench: model is there and is no empty folder; choose another folder\n"
+    other = clbench("convert", "tokenizer.json", "ckpt.pt", "other", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "weights files end in .pth, .pt, .th, .bin, .safetensors, got '.json'" in other.stderr
+    assert len(other.stderr.splitlines()) == 1
+    assert not (tmp_path / "other").exists()
+
+
 def test_an_empty_folder_has_nothing_to_report(tmp_path: Path) -> None:
     done = clbench("report", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 2
@@ -162,12 +188,13 @@ def test_an_empty_folder_has_nothing_to_report(tmp_path: Path) -> None:
 
 def test_help_teaches(tmp_path: Path) -> None:
     overview = clbench("--help", cwd=tmp_path).stdout
-    assert {"run", "list", "report", "data"} <= set(overview.split())
+    assert {"run", "list", "report", "data", "convert"} <= set(overview.split())
     manual = clbench("run", "--help", "strategy=ewc", cwd=tmp_path).stdout
     assert re.search(
         r"strategy\.strength=10\.0 +stiffness.*\[searched: 0\.1 to 10000, logarithmically\]", manual, re.DOTALL
     )
     assert re.search(r"strategy\.memory\.policy=class_balanced .*reservoir", manual, re.DOTALL)
+    assert "clbench convert stories260K.pt" in clbench("convert", "--help", cwd=tmp_path).stdout
     names = "avalanche, cifar100, cifar224, digits, folder, glyphs, imagenet100"
     assert f"scenario=digits   (there are: {names})" in manual
     assert clbench("--version", cwd=tmp_path).stdout.strip() == f"clbench {__version__}"

@@ -56,6 +56,8 @@ def test_wrappers_prefixes_and_the_checkpoints_own_head_are_taken_off(tmp_path: 
     weights |= {"module.fc.weight": torch.zeros(10, 64), "module.fc.bias": torch.zeros(10)}
     assert_same(load(saved({"epoch": 3, "state_dict": weights}, tmp_path)), source)
     assert_same(load(saved({"model": weights}, tmp_path)), source)
+    compiled = {f"module._orig_mod.{key}": value for key, value in source.state_dict().items()}
+    assert_same(load(saved(compiled, tmp_path)), source)
 
 
 def test_a_whole_classifier_serves_as_a_checkpoint(tmp_path: Path) -> None:
