@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -125,8 +126,9 @@ class TextScenario(Scenario):
             Order.SHUFFLED: [chosen[i] for i in class_order(len(chosen), seed)],
         }[self.config.order]
         rows = Rows(words, self.config, self.longest())
-        kept = {"train": self.config.train_per_task, "test": self.config.test_per_task}
-        train, test = (rows.source(tasks, split, self.device, count) for split, count in kept.items())
+        train = rows.source([(task.name, task.train) for task in tasks], self.device, self.config.train_per_task)
+        asked = [(task.name, task.test) for task in tasks]
+        test = rows.source(asked, self.device, self.config.test_per_task, numbered=True)
         digest = digest_of(tasks, self.config)
         stream = class_stream(
             train,
@@ -141,9 +143,9 @@ class TextScenario(Scenario):
             order,
             family=type(self).__module__.rpartition(".")[2],
         )
-        asked = tuple((example, task.score) for task in tasks for example in task.test)
         probes = self.probes(rows)
-        answers = TextAnswers(words, asked, self.config, tuple(rows.instructions))
+        scored = tuple((example, task.score) for task in tasks for example in task.test)
+        answers = TextAnswers(words, scored, self.config, tuple(rows.instructions))
         return replace(stream, answers=answers, probes=probes)
 
     def longest(self) -> int:
@@ -186,22 +188,36 @@ class Rows:
         text = self.config.template.format(instruction=example.instruction, input=example.input)
         return self.words.chat(text) if self.config.chat else text
 
-    def source(self, tasks: Sequence[TextTask], split: str, device: torch.device, kept: int | None = None) -> Source:
-        """The first ``kept`` examples of each task's split, one after another; test rows know their example's place.
+    def source(
+        self,
+        groups: Sequence[tuple[str, Sequence[TextExample]]],
+        device: torch.device,
+        kept: int | None = None,
+        numbered: bool = False,
+    ) -> Source:
+        """The examples of named groups, one group after another; column ``label`` counts the groups.
+
+        Args:
+            groups: names, for messages, and examples.
+            device: where the rows are.
+            kept: of each group, its first ones; None: all.
+            numbered: tell each row's place among all examples, kept or not, in the column ``example``.
 
         Raises:
             IncompatibleError: an answer is longer than allowed.
         """
-        examples: list[tuple[int, int, TextExample]] = []
-        place = 0
-        for label, task in enumerate(tasks):
-            found = getattr(task, split)
-            examples += [(label, place + i, example) for i, example in enumerate(found[:kept])]
-            place += len(found)
-        made = self.columns([example for _, _, example in examples], [tasks[label].name for label, _, _ in examples])
-        made["label"] = torch.tensor([label for label, _, _ in examples])
-        if split == "test":
-            made["example"] = torch.tensor([index for _, index, _ in examples])
+        taken = [(name, examples[:kept]) for name, examples in groups]
+        made = self.columns(
+            [example for _, examples in taken for example in examples],
+            [name for name, examples in taken for _ in examples],
+        )
+        made["label"] = torch.tensor([label for label, (_, examples) in enumerate(taken) for _ in examples])
+        if numbered:
+            starts = [0, *itertools.accumulate(len(examples) for _, examples in groups)]
+            places = [
+                start + i for start, (_, examples) in zip(starts, taken, strict=False) for i in range(len(examples))
+            ]
+            made["example"] = torch.tensor(places)
         return Source(made, device)
 
     def columns(self, examples: Sequence[TextExample], names: Sequence[str]) -> Batch:

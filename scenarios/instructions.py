@@ -138,10 +138,9 @@ def _copy(draws: Random) -> Drawn:
 
 
 def _next(draws: Random) -> Drawn:
-    step = draws.choice((1, 2, 3))
-    start = draws.randrange(ord("z") - 4 * step - ord("a") + 1) + ord("a")
-    letters = "".join(chr(start + step * place) for place in range(5))
-    return f"next {letters[:3]}", letters[3:]
+    count = draws.randrange(1, 5)
+    start = draws.randrange(ord("z") - ord("a") - count + 1) + ord("a")
+    return f"next {chr(start)}{count}", "".join(chr(start + 1 + place) for place in range(count))
 
 
 def _backwards(draws: Random) -> Drawn:
@@ -155,7 +154,7 @@ def _ordered(draws: Random) -> Drawn:
 
 
 def _plus(draws: Random) -> Drawn:
-    first, second = draws.randrange(100), draws.randrange(100)
+    first, second = draws.randrange(100), draws.randrange(10)
     return f"{first} plus {second}", str(first + second)
 
 
@@ -280,9 +279,11 @@ class Instructions(TextScenario):
         ]
         sources = {}
         for name, examples in (("facts", facts()), ("skills", tuple(able))):
-            task = TextTask(name, "exact_match", (), examples)
             asked = tuple((example, "exact_match") for example in examples)
-            sources[name] = rows.source([task], "test", self.device), TextAnswers(rows.words, asked, self.config)
+            sources[name] = (
+                rows.source([(name, examples)], self.device, numbered=True),
+                TextAnswers(rows.words, asked, self.config),
+            )
         both = rows.columns([*facts(), *able], ["probe"] * (FACTS + len(able)))
         return (
             *(AnswerProbe(name, source, answers) for name, (source, answers) in sources.items()),
