@@ -79,7 +79,9 @@ def adapted(network: Any, config: AdapterConfig) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(network, lora, adapter_name="set0")
+        with warnings.catch_warnings():  # peft asks transformers for what is to be renamed
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(network, lora, adapter_name="set0")
     except ValueError as error:
         known = sorted({name.rpartition(".")[2] for name, m in network.named_modules() if not list(m.children())})
         raise IncompatibleError(

@@ -7,6 +7,7 @@ the model without adapters, or, as CoIN's released code does, by the newest set.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -118,7 +119,9 @@ class RoutedModel(CausalModel):
 
     def _add(self, group: int) -> None:
         if _name(group) not in self.network.peft_config:
-            self.network.add_adapter(_name(group), self.network.peft_config[_name(0)])
+            with warnings.catch_warnings():  # peft asks transformers for what is to be renamed
+                warnings.simplefilter("ignore", FutureWarning)
+                self.network.add_adapter(_name(group), self.network.peft_config[_name(0)])
 
     def _switch(self, group: int) -> None:
         self.active = group
