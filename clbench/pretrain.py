@@ -101,6 +101,7 @@ def pretrain(run: Run, path: Path, command: str, advance: Advance = lambda done,
         "test_accuracy": 100 * result.correct / result.total,
         "test_examples": result.total,
         "command": command,
+        "started_from": _certificate_of(run.model),
         "environment": record.plain(environment.describe(torch.device(run.device))),
     }
     if texts:
@@ -134,11 +135,14 @@ def _check_writable(path: Path, texts: bool) -> None:
         raise ClbenchError(f"cannot write to {path.parent} ({error.strerror}); choose another file") from error
 
 
+def _certificate_of(model: ModelConfig) -> dict[str, Any] | None:
+    path = weights_of(model)
+    return None if path is None else read_certificate(path)
+
+
 def _seen_before(model: ModelConfig) -> set[str]:
     """Classes that the weights it starts from were trained on."""
-    path = weights_of(model)
-    certificate = None if path is None else read_certificate(path)
-    return set((certificate or {}).get("class_ids", ()))
+    return set((_certificate_of(model) or {}).get("class_ids", ()))
 
 
 def merged(stream: Stream) -> Stream:

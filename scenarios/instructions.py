@@ -60,10 +60,10 @@ class Style(Enum):
 class InstructionsConfig(TextConfig):
     """The shared fields, the phase and the style."""
 
-    train_per_task: int | None = 960  # training examples of each task; of the mix, in the phases before
-    test_per_task: int | None = 100  # test examples of each task
+    train_per_task: int | None = 640  # training examples of each task; of the mix, in the phases before
+    test_per_task: int | None = 50  # test examples of each task
     template: str = "{instruction}{input}="  # what a prompt is made of
-    max_answer: int = 10  # tokens of an answer, EOS included
+    max_answer: int = 7  # tokens of an answer, EOS included
     phase: Phase = Phase.STREAM  # which training the stream is
     style: Style = Style.PLAIN  # how instructions are worded
 
@@ -235,13 +235,13 @@ class Instructions(TextScenario):
     def tasks(self, seed: int) -> tuple[TextTask, ...]:
         """Training examples drawn from the seed; test examples are the same for every seed."""
         if self.config.phase is Phase.STREAM:
-            return tuple(self._task(name, seed, self.config.train_per_task or 960) for name in TASKS)
+            return tuple(self._task(name, seed, self.config.train_per_task or 640) for name in TASKS)
         return (self._mix(seed),)
 
     def _task(self, name: str, seed: int, count: int) -> TextTask:
         _, _, draw = TASKS[name]
         train = drawn(name, draw, Random(derive(seed, "train", name)), count)
-        test = examined(name, draw, Random(derive(0, "test", name)), self.config.test_per_task or 100)
+        test = examined(name, draw, Random(derive(0, "test", name)), self.config.test_per_task or 50)
         instruction = self.instruction(name)
         examples = [
             tuple(TextExample(instruction, input, (answer,)) for input, answer in found) for found in (train, test)
@@ -255,7 +255,7 @@ class Instructions(TextScenario):
 
     def _mix(self, seed: int) -> TextTask:
         """Facts and skills and, in the alignment, the tasks in both styles: each kind equally often, facts thrice."""
-        count, draws = self.config.train_per_task or 960, Random(derive(seed, "mix"))
+        count, draws = self.config.train_per_task or 640, Random(derive(seed, "mix"))
         aligned = list(TASKS) if self.config.phase is Phase.ALIGNMENT else []
         share = count // (FACT_SHARE + len(SKILLS) + len(aligned))
         train = draws.choices(facts(), k=count - share * (len(SKILLS) + len(aligned)))

@@ -73,7 +73,9 @@ def unwrapped(content: Any, path: Path) -> Weights:
 
 
 def read_certificate(path: Path) -> dict[str, Any] | None:
-    """What `clbench pretrain` wrote into a weights file about its origin; None where there is nothing."""
+    """What `clbench pretrain` wrote into a weights file, or a model's folder, about its origin; None without that."""
+    if (path / "clbench.json").is_file():
+        return dict(json.loads((path / "clbench.json").read_text(encoding="utf-8")))
     if path.suffix != ".safetensors":
         return None
     from safetensors import safe_open
