@@ -29,7 +29,7 @@ from clbench.errors import ClbenchError, DataError, DivergedError, IncompatibleE
 from clbench.features import with_features
 from clbench.models.classifier import Classifier, build_classifier
 from clbench.record import Cost, ExperienceInfo, Measurement, Record, Setting, Status
-from clbench.run import Run, check_weights
+from clbench.run import Run, check_weights, weights_of
 from clbench.scenario import Experience, Stream, scenarios
 from clbench.strategy import Problem, Strategy, strategies
 from clbench.table import Table
@@ -213,7 +213,8 @@ def problem_of(run: Run, stream: Stream) -> Problem:
         classifier.grow(len(tasks or ()))
         return classifier.to(run.device)
 
-    return Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed)
+    pretrained = run.model.pretrained or weights_of(run.model) is not None
+    return Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed, pretrained)
 
 
 def build_strategy(run: Run, stream: Stream) -> Strategy:

@@ -21,7 +21,7 @@ LAYERS = (
     ("augment", "crops", "decode", "folders", "cifar", "memory", "models", "gaussians", "alignment", "prototypes"),
     ("scenario", "cut"),
     ("strategy",),
-    ("run", "finetune", "features", "frozen", "inherited", "avalanche"),
+    ("run", "finetune", "features", "frozen", "gradients", "half", "inherited", "avalanche"),
     ("engine", "protocol", "pretrain", "estimate"),
     ("executor",),
     ("executors", *PLUGINS),
