@@ -3,7 +3,7 @@
 model.grow(outputs)
 begin(experience)                 # freeze, copy a teacher, ...
 for each epoch, for each batch of the experience (and of the exemplar memory):
-    loss(batch).backward(); clip; optimiser step; after_step()
+    loss(batch).backward(); after_backward(); clip; optimiser step; after_step()
 end(experience)                   # estimate importances, ...
 memory.update(experience)
 """
@@ -98,6 +98,9 @@ class FineTune(Strategy):
         """The scalar that one step descends."""
         return self.model.loss(batch)
 
+    def after_backward(self) -> None:
+        """Between the gradient and its clipping."""
+
     def after_step(self) -> None:
         """After each optimiser step."""
 
@@ -164,6 +167,7 @@ class FineTune(Strategy):
         with torch.autocast(device, torch.bfloat16, enabled=self.config.amp and device == "cuda"):
             loss = self.loss(batch)
         loss.backward()
+        self.after_backward()
         if self.config.clip is not None:
             torch.nn.utils.clip_grad_norm_(trainable, self.config.clip)
         optimizer.step()
