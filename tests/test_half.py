@@ -242,13 +242,12 @@ def test_a_pretrained_model_is_frozen_from_its_first_experience_on_unless_told_o
 def test_what_was_frozen_before_the_strategy_began_stays_so() -> None:
     stream = digits()
     learner = half(problem(stream), first_frozen=0)
-    convolution = learner.model.backbone.get_submodule("stages.0.conv")
-    convolution.requires_grad_(False)
-    before = convolution.weight.detach().clone()
+    weight = learner.model.get_parameter("backbone.stages.0.conv.weight").requires_grad_(False)
+    before = weight.detach().clone()
     for experience in stream.experiences:
         learn(learner, shortened(experience, 32))
-        assert not convolution.weight.requires_grad
-    assert torch.equal(convolution.weight, before)
+        assert not weight.requires_grad
+    assert torch.equal(weight, before)
 
 
 def test_without_whole_matrices_there_is_nothing_to_choose_from() -> None:
@@ -288,7 +287,7 @@ def test_under_sgd_it_is_the_limit_of_an_l2_penalty_on_the_frozen_half() -> None
     stream, lr = digits(), 0.1
     told = problem(stream, model="small_vit", width=8)
     double = replace(told, model=lambda: told.model().double())
-    plain = {"epochs": 2, "lr": lr, "momentum": 0.0, "weight_decay": 0.0, "schedule": Schedule.CONSTANT}
+    plain: dict[str, Any] = {"epochs": 2, "lr": lr, "momentum": 0.0, "weight_decay": 0.0, "schedule": Schedule.CONSTANT}
 
     class Pulled(Float64):
         """Each step is implicit in the penalty, which explicit steps could not follow once lr * strength > 2."""
@@ -316,7 +315,7 @@ def test_under_sgd_it_is_the_limit_of_an_l2_penalty_on_the_frozen_half() -> None
     assert len(wanted) == 6
     distances = []
     for strength in (0.0, 1e3, 1e4, 1e5, 1e6):
-        learner = Pulled(FineTuneConfig(**plain), double)  # type: ignore[arg-type]
+        learner = Pulled(FineTuneConfig(**plain), double)
         learner.strength = strength
         distances.append(float((trajectory(learner) - wanted).norm(dim=1).max()))
     assert distances[0] > 0.1  # without it, the two part
