@@ -32,7 +32,7 @@ from clbench.errors import ClbenchError, DataError, DivergedError, IncompatibleE
 from clbench.features import with_features
 from clbench.models.model import Model
 from clbench.record import Cost, ExperienceInfo, Measurement, ProbeMeasurement, Record, Setting, Status
-from clbench.run import Run, check_weights
+from clbench.run import Run, begins_able, check_weights
 from clbench.scenario import Experience, Stream, scenarios
 from clbench.strategy import Problem, Strategy, strategies
 from clbench.table import Table
@@ -218,7 +218,8 @@ def problem_of(run: Run, stream: Stream) -> Problem:
     def model() -> Model:
         return source.build_model(stream).to(run.device)
 
-    return Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed)
+    able = begins_able(run.model)
+    return Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed, able)
 
 
 def build_strategy(run: Run, stream: Stream) -> Strategy:

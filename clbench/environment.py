@@ -18,7 +18,10 @@ import torch
 import clbench
 from clbench.record import Environment
 
-PACKAGES = ("torch", "numpy", "optuna", "scikit-learn", "timm", "torchvision", "avalanche-lib")
+PACKAGES = (
+    *("torch", "numpy", "optuna", "scikit-learn", "timm", "torchvision", "transformers", "tokenizers", "peft"),
+    "avalanche-lib",
+)
 
 
 @functools.lru_cache

@@ -3,7 +3,7 @@
 model.grow(outputs)
 begin(experience)                 # freeze, copy a teacher, ...
 for each epoch, for each batch of the experience (and of the exemplar memory):
-    loss(batch).backward(); clip; optimiser step; after_step()
+    loss(batch).backward(); after_backward(); clip; optimiser step; after_step()
 end(experience)                   # estimate importances, ...
 memory.update(experience)
 """
@@ -107,6 +107,9 @@ class FineTune(Strategy):
         """The scalar that one step descends."""
         return self.model.loss(batch)
 
+    def after_backward(self) -> None:
+        """Between the gradient and its clipping."""
+
     def after_step(self) -> None:
         """After each optimiser step."""
 
@@ -185,6 +188,7 @@ class FineTune(Strategy):
         return loss.detach()
 
     def _step(self, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter]) -> None:
+        self.after_backward()
         if self.config.clip is not None:
             torch.nn.utils.clip_grad_norm_(trainable, self.config.clip)
         optimizer.step()

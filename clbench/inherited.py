@@ -22,11 +22,12 @@ from clbench.strategy import Problem
 class InheritingConfig(FineTuneConfig):
     """The shared fields and the experience that inherits first."""
 
-    first_held: int = 1  # first experience (from 0) that is held to what was before it; 0 for a pre-trained model
+    first_held: int | None = None  # first experience that is held to its past; null: 0 if pre-trained, else 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.first_held >= 0, "strategy.first_held", ">= 0", self.first_held)
+        allowed = self.first_held is None or self.first_held >= 0
+        require(allowed, "strategy.first_held", ">= 0 or null", self.first_held)
 
 
 def numbers(model: nn.Module) -> dict[str, Tensor]:
@@ -57,6 +58,7 @@ class Inheriting(FineTune):
     """The loop, with what the model was before the experience at hand.
 
     Attributes:
+        first: index of the first experience that is held to its past.
         past: copies by name, taken before the model grew; empty outside of `learn` and where nothing is held to.
         live: the same rows of the model that is trained, under the same names and in its memory.
     """
@@ -65,12 +67,13 @@ class Inheriting(FineTune):
 
     def __init__(self, config: InheritingConfig, problem: Problem) -> None:
         super().__init__(config, problem)
+        self.first = problem.first_with_past if config.first_held is None else config.first_held
         self.past: dict[str, Tensor] = {}
         self.live: dict[str, Tensor] = {}
 
     def learn(self, experience: Experience) -> None:
         """Keep the past, learn one experience, let the past go."""
-        self.past = copies(numbers(self.model)) if experience.index >= self.config.first_held else {}
+        self.past = copies(numbers(self.model)) if experience.index >= self.first else {}
         super().learn(experience)
         self.past, self.live = {}, {}
 

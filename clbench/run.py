@@ -151,7 +151,8 @@ def resolved_model(model: ModelConfig, scenario: Any, strategy: Any) -> ModelCon
     method, _ = strategies.load(name)
     if source.modality is Modality.TEXTS:
         adapter = replace(model.adapter, rank=model.adapter.rank or (RANK if method.low_rank else 0))
-        return replace(model, name=model.name or source.default_model, adapter=adapter)
+        name = model.name or source.default_model
+        return replace(model, name=name, adapter=adapter, pretrained=name != small_llama.NAME)
     if not method.pretrained:
         return replace(model, name=model.name or source.default_model)
     if model.name is None and model.checkpoint is None:

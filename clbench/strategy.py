@@ -30,6 +30,7 @@ class Problem:
         setting: whether test examples come with their experience.
         device: where tensors live.
         seed: of everything that the strategy draws.
+        pretrained: whether the model begins with weights that were trained before.
     """
 
     model: Callable[[], Model]
@@ -37,6 +38,12 @@ class Problem:
     setting: Setting
     device: torch.device
     seed: int
+    pretrained: bool = False
+
+    @property
+    def first_with_past(self) -> int:
+        """Index of the first experience before which the model has learnt something: 0 where pre-trained, else 1."""
+        return 0 if self.pretrained else 1
 
 
 class Strategy(ABC):

@@ -19,8 +19,8 @@ numbers and how many were out of range are noted for every experience.
 What differs: the shadow begins before the first step, as in the paper's figure (the code: after it); g_t, as in the
 code, is the gradient that the step consumed, taken at theta_(t-1). A missing gradient is zero, where the code silently
 takes its fallback. Shadow and sums are float32. Their models are pre-trained; one that begins here at random is not
-averaged in its first experience (``first_held=0``: the paper's rule), and rows that the head grew end as trained: what
-is not inherited has no EMA, say the authors. Batch-norm statistics take the step's mean weight. Grouping instructions,
+averaged in its first experience (unless ``first_held=0``), and rows that the head grew end as trained: what is not
+inherited has no EMA, say the authors. Batch-norm statistics take the step's mean weight. Grouping instructions,
 with adapters for each group, comes with language models. Certificate: no published number is reproduced yet.
 """
 

@@ -9,10 +9,10 @@ Qiao et al. 2025 (arXiv 2410.10868) compare their dynamic one with, at 0.99, and
 Valpola 2017 (arXiv 1703.01780) without their consistency loss.
 
 What differs from the paper: it starts from a pre-trained model. A model that begins here at random would be averaged
-with noise, so by default the first experience is not averaged (``first_held=0`` is the paper's rule). Rows that the
-head grew for the experience have no past to average with and end as they were trained; in a task-incremental stream
-all rows stand from the start and all are averaged. Batch-norm statistics, which the paper's models lack, are averaged
-too. The average is kept in float32. Certificate: no published number is reproduced yet.
+with noise, so its first experience is not averaged (``first_held`` says otherwise). Rows that the head grew for the
+experience have no past to average with and end as they were trained; in a task-incremental stream all rows stand from
+the start and all are averaged. Batch-norm statistics, which the paper's models lack, are averaged too. The average is
+kept in float32. Certificate: no published number is reproduced yet.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ The penalty takes weight decay's place, which is therefore 0 by default.
 
 What differs from the paper: there is one starting point, the pre-trained model. Here by default it moves on with each
 experience; ``anchor=first`` keeps the one of the first experience that is held. A model that begins here at random has
-no start worth holding to, so its first experience counts as new altogether (``first_held=0`` is the paper's rule). Rows
-that the head has grown since the start count as new. Every trained parameter is held, those of norms and biases too.
+no start worth holding to, so its first experience counts as new altogether (``first_held`` says otherwise). Rows that
+the head has grown since the start count as new. Every trained parameter is held, those of norms and biases too.
 Certificate: no published number is reproduced yet.
 """
 

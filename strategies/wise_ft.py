@@ -6,9 +6,9 @@ Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv 2109.01903
 
 What differs from the paper: there one fine-tuning follows one pre-training; here every experience is mixed with what
 the one before it left, as later work on streams does. A model that begins here at random would be mixed with noise, so
-by default the first experience is not (``first_held=0`` for a pre-trained model). The paper's zero-shot head has a row
-for every class; rows that our head grew for the experience have no weights before and stay as they were trained, while
-in a task-incremental stream all rows stand from the start and all are mixed. Batch-norm statistics are mixed like the
+unless it is pre-trained its first experience is not (``first_held``). The paper's zero-shot head has a row for every
+class; rows that our head grew for the experience have no weights before and stay as they were trained, while in a
+task-incremental stream all rows stand from the start and all are mixed. Batch-norm statistics are mixed like the
 weights, as the released code, which mixes the whole state, would. Certificate: no published number is reproduced yet.
 """
 

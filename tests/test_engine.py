@@ -15,7 +15,7 @@ import torch
 from clbench import engine, record
 from clbench.digest import state_digest
 from clbench.errors import ClbenchError, DataError, IncompatibleError
-from clbench.models.config import ModelConfig
+from clbench.models.config import EMBEDDED, ModelConfig
 from clbench.protocol import Study, evaluation_run
 from clbench.record import Part, Record, Selection, Setting, Status
 from clbench.run import Run
@@ -66,6 +66,23 @@ def test_a_run_leaves_a_whole_record(tmp_path: Path) -> None:
 def test_a_task_incremental_run_measures_all_experiences_before_and_after(tmp_path: Path) -> None:
     found = engine.execute(make(tmp_path, setting=Setting.TASK_INCREMENTAL))
     assert [(m.after, m.experience) for m in found.measurements] == [(t, j) for t in range(6) for j in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained"),
+    [
+        (ModelConfig("small_cnn"), False),
+        (ModelConfig("small_vit", checkpoint=Path("weights.safetensors")), True),
+        (ModelConfig("timm/test_vit", pretrained=True), True),
+        (ModelConfig("timm/test_vit"), False),
+        (ModelConfig(EMBEDDED), True),
+    ],
+)
+def test_a_strategy_is_told_whether_its_model_begins_with_trained_weights(
+    tmp_path: Path, model: ModelConfig, pretrained: bool
+) -> None:
+    run = make(tmp_path)
+    assert engine.problem_of(replace(run, model=model), engine.open_stream(run)).pretrained == pretrained
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -44,8 +46,12 @@ def test_numbers_are_parameters_once_and_floating_point_buffers_of_the_state() -
     ]
 
 
-@pytest.mark.parametrize("first", [0, 1, 2])
-def test_the_past_is_the_model_before_it_grew_from_the_first_held_experience_on(first: int) -> None:
+@pytest.mark.parametrize(
+    ("held", "pretrained", "first"), [(0, False, 0), (1, True, 1), (2, False, 2), (None, False, 1), (None, True, 0)]
+)
+def test_the_past_is_the_model_before_it_grew_from_the_first_held_experience_on(
+    held: int | None, pretrained: bool, first: int
+) -> None:
     seen: list[dict[str, torch.Tensor]] = []
 
     class Watched(Inheriting):
@@ -54,7 +60,8 @@ def test_the_past_is_the_model_before_it_grew_from_the_first_held_experience_on(
             assert all(self.live[name].shape == old.shape for name, old in self.past.items())
 
     stream = digits()
-    learner = Watched(InheritingConfig(epochs=1, first_held=first), problem(stream))
+    told = replace(problem(stream), pretrained=pretrained)
+    learner = Watched(InheritingConfig(epochs=1, first_held=held), told)
     ends: list[dict[str, torch.Tensor]] = [inherited.copies(inherited.numbers(learner.model))]
     for experience in stream.experiences[:3]:
         learn(learner, shortened(experience, 64))
@@ -82,5 +89,5 @@ def test_what_is_put_reaches_the_model_but_not_its_new_rows() -> None:
 
 
 def test_a_first_held_experience_below_zero_is_one_sentence() -> None:
-    with pytest.raises(ConfigError, match=r"strategy\.first_held must be >= 0"):
+    with pytest.raises(ConfigError, match=r"strategy\.first_held must be >= 0 or null"):
         InheritingConfig(first_held=-1)

@@ -16,7 +16,6 @@ from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, ModelConfig
 from clbench.models.routed import RoutedModel
 from clbench.models.tokenizer import Tokenizer
 
-SMALL = "small_llama"
 UNBOUNDED = 1 << 30  # tokens, where a model does not say
 
 
@@ -55,8 +54,8 @@ def check(config: ModelConfig) -> None:
             f"a language model is a folder with config.json, weights and tokenizer: model.name={config.checkpoint} "
             "in place of model.checkpoint"
         )
-    if config.width is not None and config.name != SMALL:
-        raise ConfigError(f"model.width goes with {SMALL} only, got {config.width} with {config.name}")
+    if config.width is not None and config.name != small_llama.NAME:
+        raise ConfigError(f"model.width goes with {small_llama.NAME} only, got {config.width} with {config.name}")
 
 
 def adapted(network: Any, config: AdapterConfig) -> Any:
@@ -92,7 +91,7 @@ def adapted(network: Any, config: AdapterConfig) -> Any:
 
 @functools.lru_cache(maxsize=4)
 def _tokenizer(name: str) -> Tokenizer:
-    if name == SMALL:
+    if name == small_llama.NAME:
         return Tokenizer(small_llama.tokenizer(), name)
     from transformers import AutoTokenizer
 
@@ -114,7 +113,7 @@ def context_of(config: ModelConfig) -> int:
     Raises:
         CheckpointError: there is no such model.
     """
-    if config.name == SMALL:
+    if config.name == small_llama.NAME:
         return small_llama.CONTEXT
     from transformers import AutoConfig
 
@@ -129,7 +128,7 @@ def _network(config: ModelConfig) -> Any:
     import torch
 
     dtype = getattr(torch, config.dtype.value)
-    if config.name == SMALL:
+    if config.name == small_llama.NAME:
         return small_llama.network(config.width or 64).to(dtype)
     from transformers import AutoModelForCausalLM
 

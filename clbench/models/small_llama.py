@@ -11,6 +11,7 @@ from typing import Any
 
 from clbench.errors import ConfigError
 
+NAME = "small_llama"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789 :;=?>+-#|,.!"
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 CONTEXT = 128  # tokens
