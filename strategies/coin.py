@@ -20,8 +20,11 @@ What differs: the shadow begins before the first step, as in the paper's figure 
 code, is the gradient that the step consumed, taken at theta_(t-1). A missing gradient is zero, where the code silently
 takes its fallback. Shadow and sums are float32. Their models are pre-trained; one that begins here at random is not
 averaged in its first experience (unless ``first_held=0``), and rows that the head grew end as trained: what is not
-inherited has no EMA, say the authors. Batch-norm statistics take the step's mean weight. Grouping instructions,
-with adapters for each group, comes with language models. Certificate: no published number is reproduced yet.
+inherited has no EMA, say the authors. Batch-norm statistics take the step's mean weight. ``ceiling`` is ours. The
+paper trains low-rank adapters, with a set for each group of like instructions: that is a matter of the model
+(``model.adapter.rank=8 model.adapter.routing=nearest``), so that every strategy can be given it. A set that is new has
+no past, hence no average. Certificate: no published number is reproduced yet; what the formula does in the study of
+`results/measured/instructions` stands there.
 """
 
 from __future__ import annotations
@@ -67,12 +70,14 @@ class CoINConfig(InheritingConfig):
     mode: Mode = Mode.CODE  # how the weight is found
     constant: float = searched(2.0, LogUniform(1e-4, 10.0))  # times the ratio, in modes code and paper_new
     fallback: float = searched(0.01, LogUniform(1e-4, 0.1))  # weight where the ratio gives none
+    ceiling: float = 1.0  # largest weight that new parameters are given; ours: at 1 there is none, as published
     granularity: Granularity = Granularity.TENSOR  # what shares one weight
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.constant > 0 and math.isfinite(self.constant), "strategy.constant", "> 0", self.constant)
         require(0 <= self.fallback <= 1, "strategy.fallback", "in [0, 1]", self.fallback)
+        require(0 < self.ceiling <= 1, "strategy.ceiling", "in (0, 1]", self.ceiling)
 
 
 def asked(mode: Mode, constant: float, gap: Tensor, gradient: Tensor, change: Tensor, moved: Tensor) -> Tensor:
@@ -167,7 +172,8 @@ class CoIN(Inheriting):
         self.gradients = gradients  # not copied: the loop drops gradients and never writes over them
         numbers = asked(config.mode, config.constant, gap, gradient, change, moved)
         self.history.append(numbers)
-        return torch.where(in_range(numbers), 1 - numbers if config.mode is Mode.PAPER else numbers, config.fallback)
+        weights = 1 - numbers if config.mode is Mode.PAPER else numbers
+        return torch.where(in_range(numbers), weights, config.fallback).clamp_max(config.ceiling)
 
     def end(self, experience: Experience) -> None:
         """Put the shadow in the weights' place and sum up what was asked."""

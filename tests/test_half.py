@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralC
 from clbench import seeding
 from clbench.engine import learn
 from clbench.errors import ConfigError
-from clbench.finetune import FineTune, FineTuneConfig, Optimizer, Schedule
+from clbench.finetune import FineTuneClassifier, FineTuneConfig, Optimizer, Schedule
 from clbench.half import Half, HalfConfig, Level, Unit, draw, own_parameters, units
 from clbench.models.build import build_backbone
 from clbench.models.config import ModelConfig
@@ -264,7 +264,7 @@ def test_without_whole_matrices_there_is_nothing_to_choose_from() -> None:
     assert skipped(told.model()) == skipped(without_blocks, 1.0) == skipped(adapted, 1.0) == "None"
 
 
-class Float64(FineTune):
+class Float64(FineTuneClassifier):
     """The loop in float64, with the weights after each step."""
 
     def loss(self, batch: Batch) -> Tensor:

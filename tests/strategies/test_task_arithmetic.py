@@ -122,7 +122,7 @@ def test_a_cosine_heads_scale_is_a_part_of_the_vector() -> None:
 
     stream = digits()
     config = ModelConfig("small_cnn", width=4, head=HeadKind.COSINE)
-    told = replace(problem(stream), model=lambda: build_classifier(config, stream.shape, "small_cnn"))
+    told = replace(problem(stream), model=lambda: build_classifier(config, (1, 8, 8), "small_cnn"))
     learner = TaskArithmetic(TaskArithmeticConfig(epochs=1), told)
     for experience in stream.experiences[:3]:
         learn(learner, shortened(experience, 64))
