@@ -142,7 +142,7 @@ def no_half(model: nn.Module) -> str | None:
     if len(members) < 2:
         return f"the model has {len(members)} modules in repeated blocks, so there is no half to choose"
     if any(not p.requires_grad for unit in members for p in own_parameters(model, unit.name)):
-        return "parts of it are frozen from the start, and adapters leave no whole matrices to choose from"
+        return "parts of the model are frozen from the start, and adapters leave no whole matrices to choose from"
     return None
 
 
