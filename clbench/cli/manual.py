@@ -59,9 +59,10 @@ def manual(tokens: list[str]) -> str:
     return "\n\n".join(parts)
 
 
-def _rows(config: type, prefix: str, training: Mapping[str, Any] | None = None) -> str:
+def _rows(config: type, prefix: str, training: Mapping[str, Any] | None = None, given: object = None) -> str:
     comments, training = _comments(config), training or {}
     begun, spans = starts(config, training), ranges(config, training)
+    begun |= {f.name: getattr(given, f.name) for f in fields(config) if given is not None}
     rows = [_row(f, f"{prefix}.", comments, begun, spans) for f in fields(config)]
     return "\n".join(rows) or "  nothing to choose"
 
@@ -76,7 +77,7 @@ def _row(
     default = field.default if field.default_factory is MISSING else field.default_factory()
     default = (begun or {}).get(field.name, default)
     if is_dataclass(default):
-        return _rows(type(default), f"{prefix}{field.name}")
+        return _rows(type(default), f"{prefix}{field.name}", given=default)
     key = f"  {prefix}{field.name}={_shown(default)}"
     searched = f" [searched: {spans[field.name]}]" if spans and field.name in spans else ""
     choices = f" [{', '.join(c.value for c in type(default))}]" if isinstance(default, Enum) else ""

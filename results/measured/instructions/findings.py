@@ -190,7 +190,10 @@ def strongest(found: Found) -> str:
     """10."""
     single = {name: mean(found, name, "OP") for name in found if name not in ("joint", "hft, replay")}
     best = max((name for name in single if "families" not in name), key=lambda name: single[name])
-    return f"*replay is the strongest single method*: {_verdict(best == 'replay')}. Best is {best}, {single[best]:.1f}; replay {single['replay']:.1f}."
+    return (
+        f"*replay is the strongest single method*: {_verdict(best == 'replay')}. Best is {best}, {single[best]:.1f}; "
+        f"replay {single['replay']:.1f}."
+    )
 
 
 def _verdict(held: bool) -> str:

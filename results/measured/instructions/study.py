@@ -20,7 +20,7 @@ from clbench import record
 from clbench.config import jobs
 from clbench.executor import executors
 from clbench.executors.processes import ProcessesConfig
-from clbench.protocol import Study, protocols
+from clbench.protocol import Protocol, Study, protocols
 from clbench.record import Record
 from clbench.run import resolved_model
 
@@ -75,19 +75,19 @@ def main() -> None:
     asked = parser.parse_args()
     names, seeds = (QUICK, [0, 1]) if asked.quick else (tuple(ARMS), [0, 1, 2, 3, 4])
     studies = {name: _study(name, seeds, asked.output) for name in names}
-    with executors.build(ProcessesConfig(asked.workers, 1), len(names) * len(seeds), "cpu") as executor:
-        with ThreadPoolExecutor(len(names)) as arms:
-            done = {name: arms.submit(one[1].carry_out, one[0], executor.submit) for name, one in studies.items()}
-            found: dict[str, tuple[Record, ...]] = {}
-            for number, (name, records) in enumerate(done.items(), 1):
-                found[name] = records.result()
-                print(f"{number:3} of {len(done)} arms: {name}", flush=True)
+    found: dict[str, tuple[Record, ...]] = {}
+    executor = executors.build(ProcessesConfig(asked.workers, 1), len(names) * len(seeds), "cpu")
+    with executor, ThreadPoolExecutor(len(names)) as arms:
+        done = {name: arms.submit(one[1].carry_out, one[0], executor.submit) for name, one in studies.items()}
+        for number, (name, records) in enumerate(done.items(), 1):
+            found[name] = records.result()
+            print(f"{number:3} of {len(done)} arms: {name}", flush=True)
     written = text(found)
     record.write_atomically(asked.output.parent / "findings.md", written.encode())
     print(written)
 
 
-def _study(name: str, seeds: list[int], output: Path) -> tuple[Study, object]:
+def _study(name: str, seeds: list[int], output: Path) -> tuple[Study, Protocol]:
     words = ["scenario=instructions", "protocol=single", f"protocol.seeds={seeds}", *ARMS[name]]
     (job,) = jobs([word.replace(" ", "") for word in words])
     config = job.config
