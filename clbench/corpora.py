@@ -28,11 +28,13 @@ class TextExample:
         instruction: what is asked of every input of the task; may be empty.
         input: what it is asked of; the source text of scores that want one.
         references: the right answers, at least one.
+        rejected: an answer that is not preferred, where preferences are learnt.
     """
 
     instruction: str
     input: str
     references: tuple[str, ...]
+    rejected: str | None = None
 
 
 @dataclass(frozen=True)

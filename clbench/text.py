@@ -7,7 +7,7 @@ import itertools
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -29,7 +29,7 @@ from clbench.scenario import Modality, Scenario, Stream, class_order, class_stre
 from clbench.scoring import SCORES
 from clbench.space import LogUniform, require, searched
 from clbench.table import Batch, Source, Table
-from clbench.tokens import TokenTransform, columns, without_answers
+from clbench.tokens import REJECTED, REJECTED_LENGTH, TokenTransform, columns, without_answers
 
 BATCH = 256  # rows per call of a probe
 
@@ -234,6 +234,11 @@ class Rows:
             room = self.longest - self.config.max_answer - len(self.words.start)
             rows.append(([*self.words.start, *prompt[-room:]], [*answer, self.words.eos]))
         made = columns([prompt for prompt, _ in rows], [answer for _, answer in rows], self.words.pad)
+        if examples and all(example.rejected is not None for example in examples):
+            others = self.words.encode([str(example.rejected) for example in examples])
+            cut = [[*answer[: self.config.max_answer - 1], self.words.eos] for answer in others]
+            refused = columns([prompt for prompt, _ in rows], cut, self.words.pad)
+            made |= {REJECTED: refused["tokens"], REJECTED_LENGTH: refused["length"]}
         numbers = [self.instructions.setdefault(e.instruction, len(self.instructions)) for e in examples]
         return {**made, "instruction": torch.tensor(numbers, dtype=torch.int64)}
 
@@ -244,10 +249,8 @@ def digest_of(tasks: Sequence[TextTask], config: TextConfig) -> str:
     for task in tasks:
         for split, kept in (("train", config.train_per_task), ("test", config.test_per_task)):
             for example in getattr(task, split)[:kept]:
-                text = json.dumps(
-                    [task.name, task.score, split, example.instruction, example.input, example.references]
-                )
-                total.update(text.encode())
+                parts = (task.name, task.score, split, *astuple(example))
+                total.update(json.dumps(parts).encode())
     return total.hexdigest()
 
 

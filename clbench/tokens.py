@@ -2,7 +2,8 @@
 
 A row is ``BOS prompt answer EOS``, padded on the right. Columns: ``tokens`` (N, L) int32; ``prompt`` (N,) int32, the
 length of BOS and prompt; ``length`` (N,) int32, of the whole row. A row's answer, EOS included, is what is learnt: the
-loss asks for nothing in the prompt. A row of plain text is one whose prompt is BOS alone.
+loss asks for nothing in the prompt. A row of plain text is one whose prompt is BOS alone. Where preferences are learnt,
+``rejected_tokens`` (N, L) and ``rejected_length`` (N,) hold the same prompts with answers that are not preferred.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from clbench.augment import Shape, Transform
 from clbench.table import Batch
+
+REJECTED, REJECTED_LENGTH = "rejected_tokens", "rejected_length"
 
 
 def columns(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], pad: int) -> Batch:
@@ -32,6 +35,11 @@ def columns(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], 
         tokens[row, : lengths[row]] = torch.tensor([*prompt, *answer], dtype=torch.int32)
     starts = torch.tensor([len(prompt) for prompt in prompts], dtype=torch.int32)
     return {"tokens": tokens, "prompt": starts, "length": torch.tensor(lengths, dtype=torch.int32)}
+
+
+def rejected(batch: Batch) -> Batch:
+    """The same prompts with their rejected answers: columns ``tokens``, ``prompt`` and ``length``."""
+    return {"tokens": batch[REJECTED], "prompt": batch["prompt"], "length": batch[REJECTED_LENGTH]}
 
 
 def answered(batch: Batch) -> Tensor:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from random import Random
 from typing import Any, ClassVar
@@ -66,6 +66,7 @@ class InstructionsConfig(TextConfig):
     max_answer: int = 7  # tokens of an answer, EOS included
     phase: Phase = Phase.STREAM  # which training the stream is
     style: Style = Style.PLAIN  # how instructions are worded
+    preferences: bool = False  # bring a wrong answer along with each training example, for strategy dpo
 
 
 def word(draws: Random, letters: str = LETTERS, length: int = 6) -> str:
@@ -202,6 +203,12 @@ def examined(name: str, draw: Callable[[Random], Drawn], draws: Random, count: i
     return list(found.items())
 
 
+def misled(answers: Sequence[str], draws: Random) -> list[str]:
+    """For each answer one of the others that differs from it."""
+    kinds = sorted(set(answers))
+    return [draws.choice([kind for kind in kinds if kind != answer] or [""]) for answer in answers]
+
+
 @functools.cache
 def facts() -> tuple[TextExample, ...]:
     """Names of four letters, each with two letters that nothing but memory can tell."""
@@ -246,6 +253,9 @@ class Instructions(TextScenario):
         examples = [
             tuple(TextExample(instruction, input, (answer,)) for input, answer in found) for found in (train, test)
         ]
+        if self.config.preferences:
+            wrong = misled([answer for _, answer in train], Random(derive(seed, "rejected", name)))
+            examples[0] = tuple(replace(e, rejected=other) for e, other in zip(examples[0], wrong, strict=True))
         return TextTask(name, "exact_match", examples[0], examples[1])
 
     def instruction(self, name: str) -> str:

@@ -60,7 +60,7 @@ def instructions(adapter: AdapterConfig | None = None, model: str = EMBEDDED_CAU
 def scenario_for(name: str, **values: Any) -> Scenario:
     """`instructions` with the adapters that a strategy needs."""
     rank = 4 if strategies.load(name)[0].low_rank else 0
-    return instructions(AdapterConfig(rank=rank), **values)
+    return instructions(AdapterConfig(rank=rank), preferences=name == "dpo", **values)
 
 
 def shortened(experience: Experience, examples: int) -> Experience:
@@ -115,7 +115,7 @@ def text_problem(scenario: Scenario, stream: Stream, seed: int = 0) -> Problem:
         with isolated(seed, "initialise"):
             return scenario.build_model(stream)
 
-    return Problem(fresh, stream.transform, stream.setting, torch.device("cpu"), seed)
+    return Problem(fresh, stream.transform, stream.setting, torch.device("cpu"), seed, pretrained=True)
 
 
 def strategy(name: str, stream: Stream, /, seed: int = 0, model: str | None = None, **values: Any) -> Any:

@@ -107,11 +107,10 @@ class CausalModel(Model):
         )
         return made[:, width:]
 
-    @torch.no_grad()
     def log_likelihoods(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-likelihood (N,) of each row's answer, EOS included, in nats, and its number of tokens (N,)."""
         wanted = answered(batch)
-        losses = torch.zeros(wanted.shape, device=wanted.device)
         targets = batch["tokens"][:, 1:][wanted]
-        losses[wanted] = F.cross_entropy(self.all_logits(batch), targets, reduction="none")
-        return -losses.sum(1), wanted.sum(1)
+        losses = F.cross_entropy(self.all_logits(batch), targets, reduction="none")
+        each = torch.zeros(wanted.shape, device=wanted.device).masked_scatter(wanted, losses)
+        return -each.sum(1), wanted.sum(1)
