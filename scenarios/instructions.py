@@ -1,6 +1,6 @@
 """Instructions about letters and digits, eight tasks drawn by a program; nothing to download.
 
-Each task is an instruction and an input, answered in a few characters: reverse, add, sort, parity, shift, lookup, swap,
+Each task is an instruction and an input, answered in a few characters: reverse, add, sort, count, shift, lookup, swap,
 largest. The embedded language model (`clbench.models.small_llama`) was really trained before: on 120 facts and six
 skills in formats of their own (``phase=pretraining``), then on those and the eight tasks together
 (``phase=alignment``), so that it begins able, as an aligned language model does, and has something to lose. What no
@@ -85,7 +85,7 @@ def _reverse(draws: Random) -> Drawn:
 
 
 def _add(draws: Random) -> Drawn:
-    first, second = draws.randrange(10, 100), draws.randrange(10, 100)
+    first, second = draws.randrange(10, 100), draws.randrange(10)
     return f"{first}+{second}", str(first + second)
 
 
@@ -94,9 +94,9 @@ def _sort(draws: Random) -> Drawn:
     return made, "".join(sorted(made))
 
 
-def _parity(draws: Random) -> Drawn:
-    made = word(draws, "abc", 7)
-    return made, "odd" if made.count("a") % 2 else "even"
+def _count(draws: Random) -> Drawn:
+    made = word(draws, "abc")
+    return made, str(made.count("a"))
 
 
 def _shift(draws: Random) -> Drawn:
@@ -105,7 +105,7 @@ def _shift(draws: Random) -> Drawn:
 
 
 def _lookup(draws: Random) -> Drawn:
-    table = pairs(draws, 4)
+    table = pairs(draws, 3)
     key, value = draws.choice(table)
     return ",".join(f"{k}{v}" for k, v in table) + f"?{key}", str(value) * 3
 
@@ -124,7 +124,7 @@ TASKS: dict[str, tuple[str, str, Callable[[Random], Drawn]]] = {
     "reverse": ("reverse the word", "answer with letters", _reverse),
     "add": ("add numbers", "answer with number", _add),
     "sort": ("sort the letters", "answer with letters", _sort),
-    "parity": ("count of a", "", _parity),
+    "count": ("count of a", "", _count),
     "shift": ("shift each letter", "answer with letters", _shift),
     "lookup": ("find key", "answer with number", _lookup),
     "swap": ("swap halves", "answer with letters", _swap),

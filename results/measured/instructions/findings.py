@@ -160,7 +160,7 @@ def grouped(found: Found) -> str:
     gains = {
         kind: difference(found, f"families, {kind} routed", f"families, {kind}", "OP") for kind in ("naive", "coin")
     }
-    alone = {name: _losses(routed, name) for name in ("parity", "largest")}
+    alone = {name: _losses(routed, name) for name in ("count", "largest")}
     kept = all(loss == 0 for losses in alone.values() for loss in losses)
     without = {name: sum(_losses(plain, name)) / len(plain) for name in alone}
     lost = ", ".join(f"{name} {loss:.1f}" for name, loss in without.items())
