@@ -18,7 +18,10 @@ import torch
 import clbench
 from clbench.record import Environment
 
-PACKAGES = ("torch", "numpy", "optuna", "scikit-learn", "timm", "torchvision", "avalanche-lib")
+PACKAGES = (
+    *("torch", "numpy", "optuna", "scikit-learn", "timm", "torchvision", "avalanche-lib"),
+    *("transformers", "tokenizers", "peft"),
+)
 
 
 @functools.lru_cache

@@ -126,7 +126,7 @@ def weights_of(model: ModelConfig) -> Path | None:
     if model.name == EMBEDDED_CAUSAL:
         return small_llama.WEIGHTS
     folder = Path(model.name or "").expanduser()
-    return folder if model.name and folder.is_dir() else model.checkpoint
+    return folder if model.name and (folder / "config.json").is_file() else model.checkpoint
 
 
 def begins_able(model: ModelConfig) -> bool:
