@@ -134,7 +134,7 @@ def _name(group: int) -> str:
 
 @contextmanager
 def without_peft_warnings() -> Iterator[None]:
-    """Leave out what is no mistake of the user's: transformers' renamings, and that GPT-2 stores its matrices turned."""
+    """Leave out what is nobody's mistake: what transformers will rename, and that GPT-2 stores its matrices turned."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.filterwarnings("ignore", "fan_in_fan_out")
