@@ -22,7 +22,7 @@ from clbench.errors import ClbenchError, ConfigError
 from clbench.finetune import FineTune, FineTuneConfig
 from clbench.models.checkpoint import CERTIFICATE, read_certificate
 from clbench.models.config import ModelConfig
-from clbench.models.language import tokenizer_of
+from clbench.models.language import quiet, tokenizer_of
 from clbench.record import Setting, write_atomically
 from clbench.run import Run, weights_of
 from clbench.scenario import Experience, Modality, Stream, scenarios
@@ -117,8 +117,9 @@ def write_language_model(path: Path, model: Any, config: ModelConfig, certificat
     """Write a folder that transformers loads, and the certificate in ``clbench.json``; whole or not at all."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.partial") as holder:
         partial = Path(holder) / "model"
-        model.network.save_pretrained(partial)
-        tokenizer_of(config).fast.save_pretrained(partial)
+        with quiet():
+            model.network.save_pretrained(partial)
+            tokenizer_of(config).fast.save_pretrained(partial)
         (partial / CERTIFICATE).write_text(json.dumps(certificate, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
 

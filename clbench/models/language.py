@@ -34,7 +34,7 @@ def build_causal(config: ModelConfig, new_tokens: int, instructions: Sequence[st
     Raises:
         ConfigError: a field that language models have no use for.
         CheckpointError: there is no such model, its tokenizer cannot end an answer, or the two do not fit together.
-        IncompatibleError: the adapters do not fit.
+        IncompatibleError: the adapters do not fit, or the network cannot compute its activations twice.
     """
     check(config)
     words = tokenizer_of(config)
@@ -42,7 +42,7 @@ def build_causal(config: ModelConfig, new_tokens: int, instructions: Sequence[st
     if words.size > (known := made.get_input_embeddings().num_embeddings):
         raise CheckpointError(f"the tokenizer of {config.name} has {words.size} tokens, its network knows {known} only")
     if config.gradient_checkpointing:
-        made.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _recompute_activations(made, str(config.name))
     if config.adapter.rank:
         made = adapted(made, config.adapter)
         return RoutedModel(made, words.pad, words.eos, new_tokens, config.adapter, instructions)
@@ -166,8 +166,16 @@ def _network(config: ModelConfig) -> Any:
     return made
 
 
+def _recompute_activations(network: Any, name: str) -> None:
+    if not network.supports_gradient_checkpointing:
+        raise IncompatibleError(f"{name} cannot compute its activations twice; leave model.gradient_checkpointing out")
+    newer = hasattr(network, "activation_checkpointing_enable")  # the name that transformers 5 gave it
+    enable = network.activation_checkpointing_enable if newer else network.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the progress bars and reports of transformers and the hub, whose gist becomes one line of ours."""
     from transformers.utils import logging
 
@@ -192,7 +200,7 @@ def _loaded(kind: Any, name: str, **options: Any) -> Any:
     """What ``kind`` loads from a folder, or from the hub where there is no such folder."""
     where = small_llama.WEIGHTS if name == EMBEDDED_CAUSAL else Path(name).expanduser()
     try:
-        with _quiet():
+        with quiet():
             return kind.from_pretrained(str(where) if where.is_dir() else name, **options)
     except Exception as error:  # broken files fail in as many ways as there are readers
         missing = f"no language model {name!r}: it is neither a folder nor a name that the Hugging Face hub answers to"
