@@ -36,8 +36,9 @@ from clbench.run import Run, begins_able, check_weights
 from clbench.scenario import Experience, Stream, scenarios
 from clbench.strategy import Problem, Strategy, strategies
 from clbench.table import Table
+from clbench.tokens import rows_at_once
 
-BATCH = 256  # test examples per call of predict
+BATCH = 256  # test examples per call of predict; fewer long texts
 KEPT = 20  # answers per experience that are kept to be read
 
 
@@ -60,7 +61,7 @@ def execute(run: Run) -> Record:
         found = record.read(run.folder)
         if found is not None and found.status is not Status.RUNNING:
             return found
-        for left_behind in run.folder.glob("*.partial"):  # by a kill in the middle of writing
+        for left_behind in run.folder.rglob("*.partial"):  # by a kill in the middle of writing
             left_behind.unlink()
         try:
             with reproducible():
@@ -199,7 +200,9 @@ def open_stream(run: Run) -> Stream:
 
     Raises:
         LeakError: the run's weights were trained on classes that it reports.
+        IncompatibleError: the strategy does not learn what the scenario shows.
     """
+    check_modality(run)
     stream = run.handle().open(run.seed)
     check_weights(run, stream)
     strategy, _ = strategies.load(strategies.name_of(run.strategy))
@@ -218,7 +221,7 @@ def problem_of(run: Run, stream: Stream) -> Problem:
     def model() -> Model:
         return source.build_model(stream).to(run.device)
 
-    able = begins_able(run.model)
+    able = begins_able(run)
     return Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed, able)
 
 
@@ -231,7 +234,6 @@ def build_strategy(run: Run, stream: Stream) -> Strategy:
     problem = problem_of(run, stream)
     name = strategies.name_of(run.strategy)
     strategy, _ = strategies.load(name)
-    check_modality(run)
     with seeding.isolated(run.seed, "skip"):
         reason = strategy.skip(run.strategy, problem)
     if reason is not None:
@@ -274,13 +276,14 @@ def examine(strategy: Strategy, stream: Stream, after: int) -> tuple[tuple[Measu
     Args:
         strategy: what answers.
         stream: what is asked.
-        after: experiences learnt so far. Class-incremental streams are asked about those only; others about all,
-            since forward transfer and what a model could do before any training are defined there.
+        after: experiences learnt so far; the stream is asked about those. Task-incremental streams are always asked
+            about all, since forward transfer is defined there, and texts before any training: what could be done then
+            can be lost.
 
     Returns:
         One measurement per experience, and what was said on the first test examples of each, where it can be read.
     """
-    ahead = stream.setting is not Setting.CLASS_INCREMENTAL
+    ahead = stream.setting is Setting.TASK_INCREMENTAL or (stream.setting is Setting.INSTRUCTION and not after)
     asked = stream.experiences if ahead else stream.experiences[:after]
     if not asked:
         return (), []
@@ -288,7 +291,7 @@ def examine(strategy: Strategy, stream: Stream, after: int) -> tuple[tuple[Measu
     scores: list[float] = []
     transcript: list[dict[str, str]] = []
     with seeding.isolated(strategy.problem.seed, "measure", after):
-        for batch in test.batches(BATCH):
+        for batch in test.batches(rows_at_once(test.source.columns, BATCH)):
             predictions = strategy.predict(stream.answers.question(batch))
             scores += stream.answers.scores(predictions, batch)
             transcript += stream.answers.transcript(predictions, batch)

@@ -19,8 +19,8 @@ import clbench
 from clbench.record import Environment
 
 PACKAGES = (
-    *("torch", "numpy", "optuna", "scikit-learn", "timm", "torchvision", "transformers", "tokenizers", "peft"),
-    "avalanche-lib",
+    *("torch", "numpy", "optuna", "scikit-learn", "timm", "torchvision", "avalanche-lib"),
+    *("transformers", "tokenizers", "peft"),
 )
 
 

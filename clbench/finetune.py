@@ -62,7 +62,7 @@ class FineTuneConfig:
     weight_decay: float = searched(1e-4, LogUniform(1e-5, 1e-2))  # L2 penalty under SGD and Adam, decoupled under AdamW
     schedule: Schedule = Schedule.COSINE  # course of the learning rate within one experience
     warmup: float = 0.0  # share of an experience's steps over which the learning rate rises from 0 to its course
-    accumulate: int = 1  # batches whose gradients are averaged into one step
+    accumulate: int = 1  # batches whose gradients are averaged into one step; fewer at the end of an epoch
     bucketed: bool = False  # texts of like length share a batch: less padding, and batches that are less mixed
     clip: float | None = None  # largest norm of the gradient; null: not clipped
     amp: bool = True  # bfloat16 autocast; on GPUs only
@@ -152,16 +152,16 @@ class FineTune(Strategy):
             seeding.generator(self.problem.seed, name, experience.index, device=where)
             for name, where in (("augment", device), ("order", "cpu"), ("replay", "cpu"))
         )
-        steps = table.batch_count(self.config.batch_size)
+        batches, together = table.batch_count(self.config.batch_size), self.config.accumulate
         losses, step = torch.zeros((), device=device), 0
         for _ in range(self.config.epochs):
-            for stored in table.source.stream(self._rows(table, order, draws)):
+            for number, stored in enumerate(table.source.stream(self._rows(table, order, draws))):
                 batch = self.problem.transform.train(stored, augment)
-                losses += self._backward(batch)
-                step += 1
-                if step % self.config.accumulate == 0 or step % steps == 0:
-                    self._set_rate(optimizer, step - 1, steps)
+                losses += self._backward(batch, min(together, batches - number // together * together))
+                if (number + 1) % together == 0 or number + 1 == batches:
+                    self._set_rate(optimizer, step, math.ceil(batches / together))
                     self._step(optimizer, trainable)
+                    step += 1
             # Looking at a number waits for the GPU, so it is done once per epoch only.
             if not math.isfinite(losses):
                 raise DivergedError(f"the loss of experience {experience.index} is {float(losses)} by step {step}")
@@ -180,11 +180,12 @@ class FineTune(Strategy):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * group["factor"] * factor
 
-    def _backward(self, batch: Batch) -> Tensor:
+    def _backward(self, batch: Batch, together: int) -> Tensor:
+        """The loss of one of so many batches whose mean one step descends."""
         device = self.problem.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.config.amp and device == "cuda"):
             loss = self.loss(batch)
-        (loss / self.config.accumulate if self.config.accumulate > 1 else loss).backward()
+        (loss / together).backward()
         return loss.detach()
 
     def _step(self, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter]) -> None:

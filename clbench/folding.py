@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from clbench.finetune import FineTune, FineTuneConfig
-from clbench.models.low_rank import adapters, base, fold
+from clbench.models.low_rank import adapters, base, fold, foldable
 from clbench.models.routed import RoutedModel
 from clbench.scenario import Experience, Modality
 from clbench.strategy import Problem
@@ -32,8 +32,9 @@ class Folding(FineTune):
         model = problem.model()
         if not adapters(model):
             return "it needs low-rank adapters; add model.adapter.rank=8"
-        routed = isinstance(model, RoutedModel) and model.routed
-        return "it has one set of adapters at a time; leave model.adapter.routing out" if routed else None
+        if isinstance(model, RoutedModel) and model.routed:
+            return "it has one set of adapters at a time; leave model.adapter.routing out"
+        return None if foldable(model) else "it folds matrices only; leave embeddings out of model.adapter.targets"
 
     def end(self, experience: Experience) -> None:
         """Fold."""

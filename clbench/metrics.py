@@ -5,8 +5,8 @@ accuracy over the test examples of experiences 0..t together. Libraries call dif
 "backward transfer", so a name here belongs to one formula. Accuracies are in percent, differences in percentage points.
 
 A diverged run counts as chance wherever it was not measured: 100 / (classes seen so far) where the learner is not told
-the experience, 100 / (classes of that experience) where it is, 0 where answers are texts. A run that is still going on
-gives NaN.
+the experience, 100 / (classes of that experience) where it is, 0 where answers are texts, and 0 on probes that count
+accuracy. A run that is still going on gives NaN.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from clbench.errors import ClbenchError
 from clbench.record import Record, Setting, Status
 
 Array: TypeAlias = npt.NDArray[np.float64]
+
+LARGEST = 700.0  # nats per token; exp of more is no number
 
 
 def accuracy_matrix(record: Record) -> Array:
@@ -85,7 +87,9 @@ def probe_scores(record: Record, name: str) -> Array:
     for entry in record.probes:
         if entry.probe == name:
             mean = entry.total / entry.count
-            scores[entry.after] = 100 * mean if entry.unit == "accuracy" else math.exp(-mean)
+            scores[entry.after] = 100 * mean if entry.unit == "accuracy" else math.exp(min(-mean, LARGEST))
+    if record.status is Status.DIVERGED and name in probe_names(record, "accuracy"):
+        scores = np.where(np.isnan(scores), 0.0, scores)
     return scores
 
 
@@ -222,7 +226,8 @@ def _chance(record: Record) -> Array:
     classes = np.array([e.classes for e in record.experiences], dtype=np.float64)
     size = len(classes)
     if record.setting is Setting.INSTRUCTION:
-        return np.zeros((size + 1, size))
+        seen = np.where(np.tri(size, dtype=bool), 0.0, np.nan)
+        return np.vstack([np.zeros(size), seen])
     if record.setting is Setting.TASK_INCREMENTAL:
         return np.tile(1 / classes, (size + 1, 1))
     rates = np.tile(1 / np.cumsum(classes)[:, None], (1, size))

@@ -20,9 +20,9 @@ from clbench import environment, record, seeding
 from clbench.engine import measure, problem_of, reproducible
 from clbench.errors import ClbenchError, ConfigError
 from clbench.finetune import FineTune, FineTuneConfig
-from clbench.models.checkpoint import read_certificate
+from clbench.models.checkpoint import CERTIFICATE, read_certificate
 from clbench.models.config import ModelConfig
-from clbench.models.language import tokenizer_of
+from clbench.models.language import quiet, tokenizer_of
 from clbench.record import Setting, write_atomically
 from clbench.run import Run, weights_of
 from clbench.scenario import Experience, Modality, Stream, scenarios
@@ -78,6 +78,8 @@ def pretrain(run: Run, path: Path, command: str, advance: Advance = lambda done,
 
     texts = scenarios.load(scenarios.name_of(run.scenario))[0].modality is Modality.TEXTS
     _check_writable(path, texts)
+    if texts and run.model.adapter.rank:
+        raise ConfigError("a language model is pre-trained as a whole; leave model.adapter out")
     stream = merged(run.handle().open(run.seed))
     with reproducible():
         with seeding.isolated(run.seed, "initialise"):
@@ -114,12 +116,13 @@ def pretrain(run: Run, path: Path, command: str, advance: Advance = lambda done,
 
 def write_language_model(path: Path, model: Any, config: ModelConfig, certificate: dict[str, Any]) -> None:
     """Write a folder that transformers loads, and the certificate in ``clbench.json``; whole or not at all."""
-    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{path.name}.partial"))
-    model.network.save_pretrained(partial)
-    tokenizer_of(config).fast.save_pretrained(partial)
-    (partial / "clbench.json").write_text(json.dumps(certificate, indent=1) + "\n", encoding="utf-8")
-    partial.chmod(0o755)
-    partial.replace(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.partial") as holder:
+        partial = Path(holder) / "model"
+        with quiet():
+            model.network.save_pretrained(partial)
+            tokenizer_of(config).fast.save_pretrained(partial)
+        (partial / CERTIFICATE).write_text(json.dumps(certificate, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
 
 
 def _check_writable(path: Path, texts: bool) -> None:

@@ -26,9 +26,23 @@ from typing import Any
 from clbench.errors import ClbenchError, DataError
 
 SCHEMA = 3
+OF_LANGUAGE_MODELS = {
+    "dtype": "float32",
+    "gradient_checkpointing": False,
+    "adapter": {
+        "rank": 0,
+        "alpha": None,
+        "dropout": 0.0,
+        "targets": ["all-linear"],
+        "routing": "none",
+        "threshold": 0.3,
+    },
+}
+"""What a model's config had to say before there were any: nothing else, so runs from then stand beside newer ones."""
+
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda raw: {"transform": ""} | raw,  # was not written down
-    2: lambda raw: {"probes": []} | raw,  # there were none
+    2: lambda raw: raw | {"probes": [], "model_config": OF_LANGUAGE_MODELS | raw["model_config"]},
 }
 """From schema version n (the key) to n + 1: a function of the JSON object as it was read."""
 

@@ -126,12 +126,14 @@ def weights_of(model: ModelConfig) -> Path | None:
     if model.name == EMBEDDED_CAUSAL:
         return small_llama.WEIGHTS
     folder = Path(model.name or "").expanduser()
-    return folder if model.name and folder.is_dir() else model.checkpoint
+    return folder if model.name and (folder / "config.json").is_file() else model.checkpoint
 
 
-def begins_able(model: ModelConfig) -> bool:
-    """Whether a model has learnt something before its first experience."""
-    return model.pretrained or weights_of(model) is not None
+def begins_able(run: Run) -> bool:
+    """Whether a run's model has learnt something before its first experience: has weights, as language models do."""
+    texts = scenarios.load(scenarios.name_of(run.scenario))[0].modality is Modality.TEXTS
+    model = run.model
+    return model.pretrained or weights_of(model) is not None or (texts and model.name != small_llama.NAME)
 
 
 def resolved_model(model: ModelConfig, scenario: Any, strategy: Any) -> ModelConfig:
@@ -151,8 +153,7 @@ def resolved_model(model: ModelConfig, scenario: Any, strategy: Any) -> ModelCon
     method, _ = strategies.load(name)
     if source.modality is Modality.TEXTS:
         adapter = replace(model.adapter, rank=model.adapter.rank or (RANK if method.low_rank else 0))
-        name = model.name or source.default_model
-        return replace(model, name=name, adapter=adapter, pretrained=name != small_llama.NAME)
+        return replace(model, name=model.name or source.default_model, adapter=adapter)
     if not method.pretrained:
         return replace(model, name=model.name or source.default_model)
     if model.name is None and model.checkpoint is None:

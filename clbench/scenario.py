@@ -101,8 +101,8 @@ class Scenario(ABC):
     modality: ClassVar[Modality] = Modality.IMAGES
 
     training: ClassVar[dict[str, Any]] = {}
-    """Values of strategy fields, by name, that learners start with here where the user names none; a field made by
-    `clbench.space.searched` brings the range along."""
+    """Values of strategy fields, by name, that learners start with here where the user names none. One made by
+    `clbench.space.searched` is searched in its range, a plain one is not searched."""
 
     default_model: ClassVar[str] = "small_cnn"
     """The backbone used where the user names none."""

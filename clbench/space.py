@@ -68,10 +68,10 @@ def ranges(config: Any, training: Mapping[str, Any] | None = None) -> dict[str, 
 
     Args:
         config: a dataclass, or an instance of one.
-        training: of the scenario, whose ranges come first.
+        training: of the scenario, which decides for the fields that it names: they have its range, or none.
     """
-    own = {name: f.metadata for name, f in (training or {}).items() if isinstance(f, Field)}
-    searched = {f.name: {**f.metadata, **own.get(f.name, {})} for f in fields(config)}
+    own = {name: f.metadata if isinstance(f, Field) else {} for name, f in (training or {}).items()}
+    searched = {f.name: own.get(f.name, f.metadata) for f in fields(config)}
     return {name: metadata["range"] for name, metadata in searched.items() if "range" in metadata}
 
 

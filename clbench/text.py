@@ -29,9 +29,16 @@ from clbench.scenario import Modality, Scenario, Stream, class_order, class_stre
 from clbench.scoring import SCORES
 from clbench.space import LogUniform, require, searched
 from clbench.table import Batch, Source, Table
-from clbench.tokens import REJECTED, REJECTED_LENGTH, TokenTransform, columns, without_answers
+from clbench.tokens import (
+    REJECTED,
+    REJECTED_LENGTH,
+    TokenTransform,
+    columns,
+    rows_at_once,
+    without_answers,
+)
 
-BATCH = 256  # rows per call of a probe
+BATCH = 256  # rows per call of a probe; fewer long texts
 
 
 class Order(Enum):
@@ -62,7 +69,7 @@ class TextConfig:
         require(self.max_answer >= 2, "scenario.max_answer", ">= 2", self.max_answer)
         try:
             self.template.format(instruction="", input="")
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise ConfigError(
                 f"scenario.template may name {{instruction}} and {{input}} only, got {self.template!r}"
             ) from error
@@ -152,12 +159,12 @@ class TextScenario(Scenario):
         """Tokens that a row may have.
 
         Raises:
-            ConfigError: an answer alone may have more.
+            ConfigError: an answer may take up all of them.
         """
         context = context_of(self._model())
         longest = min(self.config.longest or context, context)
-        if self.config.max_answer >= longest:
-            most = self.config.max_answer
+        most = self.config.max_answer
+        if most + 1 >= longest:  # BOS and one token of a prompt at least
             raise ConfigError(f"scenario.max_answer={most} leaves no room for a prompt in {longest} tokens; lower it")
         return longest
 
@@ -232,7 +239,10 @@ class Rows:
                     f"{self.config.max_answer}; raise it (a row has {self.longest})"
                 )
             room = self.longest - self.config.max_answer - len(self.words.start)
-            rows.append(([*self.words.start, *prompt[-room:]], [*answer, self.words.eos]))
+            asked = [*self.words.start, *prompt[-room:]]
+            if not asked:
+                raise IncompatibleError(f"a prompt of task {name} is empty, so nothing is asked; see scenario.template")
+            rows.append((asked, [*answer, self.words.eos]))
         made = columns([prompt for prompt, _ in rows], [answer for _, answer in rows], self.words.pad)
         if examples and all(example.rejected is not None for example in examples):
             others = self.words.encode([str(example.rejected) for example in examples])
@@ -331,7 +341,7 @@ class AnswerProbe(Probe):
     def measure(self, strategy: Any) -> Probed:
         """Sum of scores over questions."""
         total = 0.0
-        for batch in self.table.batches(BATCH):
+        for batch in self.table.batches(rows_at_once(self.table.source.columns, BATCH)):
             total += sum(self.answers.scores(strategy.predict(self.answers.question(batch)), batch))
         return Probed(total, len(self.table))
 
@@ -352,7 +362,7 @@ class LikelihoodProbe(Probe):
     def measure(self, strategy: Any) -> Probed:
         """Sum of log-likelihoods over tokens."""
         total, count = 0.0, 0
-        for batch in self.table.batches(BATCH):
+        for batch in self.table.batches(rows_at_once(self.table.source.columns, BATCH)):
             likelihoods, lengths = strategy.log_likelihoods(batch)
             total, count = total + float(likelihoods.double().sum()), count + int(lengths.sum())
         return Probed(total, count)

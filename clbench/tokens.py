@@ -8,7 +8,7 @@ loss asks for nothing in the prompt. A row of plain text is one whose prompt is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +19,7 @@ from clbench.augment import Shape, Transform
 from clbench.table import Batch
 
 REJECTED, REJECTED_LENGTH = "rejected_tokens", "rejected_length"
+TOKENS = 1 << 16  # looked at together, padding included: a large model's keys and values for more fill a GPU
 
 
 def columns(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], pad: int) -> Batch:
@@ -53,6 +54,12 @@ def without_answers(batch: Batch, pad: int) -> Batch:
     tokens, prompt = batch["tokens"], batch["prompt"]
     shown = torch.arange(tokens.shape[1], device=tokens.device) < prompt[:, None]
     return {**batch, "tokens": tokens.masked_fill(~shown, pad), "length": prompt}
+
+
+def rows_at_once(columns: Mapping[str, Tensor], most: int) -> int:
+    """Rows that are answered together: ``most``, fewer where rows are long texts."""
+    width = columns["tokens"].shape[1] if "tokens" in columns else 1
+    return max(1, min(most, TOKENS // max(width, 1)))
 
 
 @dataclass(frozen=True)

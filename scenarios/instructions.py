@@ -32,6 +32,7 @@ from clbench.table import Source
 from clbench.text import AnswerProbe, LikelihoodProbe, Rows, TextAnswers, TextConfig, TextScenario
 
 LETTERS = "abcdefghij"
+TRAIN, TEST = 640, 50  # examples of each task
 HELD_OUT = 10  # one input in so many is for tests only
 FACTS = 120
 FACT_SHARE = 3  # facts are drawn this much more often than a skill
@@ -60,8 +61,8 @@ class Style(Enum):
 class InstructionsConfig(TextConfig):
     """The shared fields, the phase and the style."""
 
-    train_per_task: int | None = 640  # training examples of each task; of the mix, in the phases before
-    test_per_task: int | None = 50  # test examples of each task
+    train_per_task: int | None = TRAIN  # training examples of each task; of the mix, in the phases before
+    test_per_task: int | None = TEST  # test examples of each task
     template: str = "{instruction}{input}="  # what a prompt is made of
     max_answer: int = 7  # tokens of an answer, EOS included
     phase: Phase = Phase.STREAM  # which training the stream is
@@ -219,9 +220,25 @@ def facts() -> tuple[TextExample, ...]:
     return tuple(TextExample("", f"fact {name}", (answer,)) for name, answer in names.items())
 
 
-def skill(name: str, found: Sequence[Drawn]) -> list[TextExample]:
-    """Examples of one skill."""
-    return [TextExample("", input, (answer,)) for input, answer in found]
+def instruction(name: str, style: Style) -> str:
+    """A task's instruction in a style."""
+    text, phrase, _ = TASKS[name]
+    return f"{text}, {phrase}: " if phrase and style is Style.FAMILIES else f"{text}: "
+
+
+def examples(found: Sequence[Drawn], instruction: str = "") -> tuple[TextExample, ...]:
+    """Examples under one instruction; under none, those of a skill, which asks in a format of its own."""
+    return tuple(TextExample(instruction, input, (answer,)) for input, answer in found)
+
+
+def task_examples(
+    name: str, style: Style, seed: int, train: int, test: int
+) -> tuple[tuple[TextExample, ...], tuple[TextExample, ...]]:
+    """So many training examples of a task, drawn from the seed, and test examples, the same for every seed."""
+    _, _, draw = TASKS[name]
+    shown = drawn(name, draw, Random(derive(seed, "train", name)), train)
+    asked = examined(name, draw, Random(derive(0, "test", name)), test)
+    return examples(shown, instruction(name, style)), examples(asked, instruction(name, style))
 
 
 @scenarios.register(InstructionsConfig)
@@ -232,7 +249,6 @@ class Instructions(TextScenario):
     training: ClassVar[dict[str, Any]] = {
         **TextScenario.training,
         "lr": searched(1.5e-3, LogUniform(1e-4, 1e-2)),
-        "batch_size": 16,
     }
 
     def names(self) -> list[str]:
@@ -241,61 +257,47 @@ class Instructions(TextScenario):
 
     def tasks(self, seed: int) -> tuple[TextTask, ...]:
         """Training examples drawn from the seed; test examples are the same for every seed."""
-        if self.config.phase is Phase.STREAM:
-            return tuple(self._task(name, seed, self.config.train_per_task or 640) for name in TASKS)
-        return (self._mix(seed),)
+        config = self.config
+        if config.phase is not Phase.STREAM:
+            return (self._mix(seed),)
+        counts = config.train_per_task or TRAIN, config.test_per_task or TEST
+        return tuple(self._task(name, seed, *task_examples(name, config.style, seed, *counts)) for name in TASKS)
 
-    def _task(self, name: str, seed: int, count: int) -> TextTask:
-        _, _, draw = TASKS[name]
-        train = drawn(name, draw, Random(derive(seed, "train", name)), count)
-        test = examined(name, draw, Random(derive(0, "test", name)), self.config.test_per_task or 50)
-        instruction = self.instruction(name)
-        examples = [
-            tuple(TextExample(instruction, input, (answer,)) for input, answer in found) for found in (train, test)
-        ]
+    def _task(self, name: str, seed: int, train: tuple[TextExample, ...], test: tuple[TextExample, ...]) -> TextTask:
         if self.config.preferences:
-            wrong = misled([answer for _, answer in train], Random(derive(seed, "rejected", name)))
-            examples[0] = tuple(replace(e, rejected=other) for e, other in zip(examples[0], wrong, strict=True))
-        return TextTask(name, "exact_match", examples[0], examples[1])
-
-    def instruction(self, name: str) -> str:
-        """A task's instruction in the style that is asked for."""
-        text, phrase, _ = TASKS[name]
-        return f"{text}, {phrase}: " if phrase and self.config.style is Style.FAMILIES else f"{text}: "
+            wrong = misled([example.references[0] for example in train], Random(derive(seed, "rejected", name)))
+            train = tuple(replace(e, rejected=other) for e, other in zip(train, wrong, strict=True))
+        return TextTask(name, "exact_match", train, test)
 
     def _mix(self, seed: int) -> TextTask:
         """Facts and skills and, in the alignment, the tasks in both styles: each kind equally often, facts thrice."""
-        count, draws = self.config.train_per_task or 640, Random(derive(seed, "mix"))
+        count, draws = self.config.train_per_task or TRAIN, Random(derive(seed, "mix"))
         aligned = list(TASKS) if self.config.phase is Phase.ALIGNMENT else []
         share = count // (FACT_SHARE + len(SKILLS) + len(aligned))
         train = draws.choices(facts(), k=count - share * (len(SKILLS) + len(aligned)))
-        test = []
+        test: list[TextExample] = []
         for name, draw in SKILLS.items():
-            train += skill(name, drawn(name, draw, draws, share))
-            test += skill(name, examined(name, draw, draws, PROBED))
+            train += examples(drawn(name, draw, draws, share))
+            test += examples(examined(name, draw, draws, PROBED))
         for name in aligned:
             for style, part in ((Style.PLAIN, share - share // 2), (Style.FAMILIES, share // 2)):
-                self_styled = Instructions(InstructionsConfig(style=style, test_per_task=10))
-                task = self_styled._task(name, derive(seed, style.value), part)
-                train, test = [*train, *task.train], [*test, *task.test]
+                shown, asked = task_examples(name, style, derive(seed, style.value), part, TEST // 5)
+                train, test = [*train, *shown], [*test, *asked]
         draws.shuffle(train)
+        draws.shuffle(test)  # the first of them are asked
         return TextTask(self.config.phase.value, "exact_match", tuple(train), tuple(test))
 
     def probes(self, rows: Rows) -> tuple[Probe, ...]:
         """Facts, skills, and how likely their answers are."""
         draws = Random(derive(0, "probe"))
-        able = [
-            example for name, draw in SKILLS.items() for example in skill(name, examined(name, draw, draws, PROBED))
-        ]
-        sources = {}
-        for name, examples in (("facts", facts()), ("skills", tuple(able))):
-            asked = tuple((example, "exact_match") for example in examples)
-            sources[name] = (
-                rows.source([(name, examples)], self.device, numbered=True),
-                TextAnswers(rows.words, asked, self.config),
-            )
+        able = [example for name, draw in SKILLS.items() for example in examples(examined(name, draw, draws, PROBED))]
         both = rows.columns([*facts(), *able], ["probe"] * (FACTS + len(able)))
         return (
-            *(AnswerProbe(name, source, answers) for name, (source, answers) in sources.items()),
+            self._asked("facts", facts(), rows),
+            self._asked("skills", able, rows),
             LikelihoodProbe("pretraining_answers", Source(both, self.device)),
         )
+
+    def _asked(self, name: str, found: Sequence[TextExample], rows: Rows) -> AnswerProbe:
+        answers = TextAnswers(rows.words, tuple((example, "exact_match") for example in found), self.config)
+        return AnswerProbe(name, rows.source([(name, found)], self.device, numbered=True), answers)

@@ -17,7 +17,8 @@ from clbench.space import Range, ranges, starts
 TEXT = """usage: clbench run [KEY=VALUE ...] [--plan | --config | --help]
 
 Runs a strategy on a scenario under a protocol. By default (protocol=two_phase) hyper-parameters are tuned on one half
-of the classes and the result is reported on the other half, over several seeds. A key that you set is never tuned.
+of the classes or tasks and the result is reported on the other half, over several seeds. A key that you set is never
+tuned.
 A list (strategy=naive,hft) runs every combination and compares them. A command that was interrupted goes on where
 it stopped when it is given again; what is finished is not run again.
 

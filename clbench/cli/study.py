@@ -82,8 +82,8 @@ def _prepare(job: Job) -> Prepared:
     config = job.config
     device = device_of(config.device)
     _check_writable(config.output)
-    scenario = scenarios.build(config.scenario, config.data.root, device)
     model = resolved_model(config.model, config.scenario, config.strategy)
+    scenario = scenarios.build(config.scenario, config.data.root, device, model)
     study = Study(config.scenario, config.strategy, model, device, config.output, config.data.root, job.asked)
     protocol = protocols.build(config.protocol)
     stages = protocol.plan(study)

@@ -57,6 +57,7 @@ def build_backbone(config: ModelConfig, shape: Shape, default: str) -> nn.Module
         IncompatibleError: the backbone does not take images of this shape.
     """
     name = default if config.name is None else config.name
+    _refuse_language_fields(config)
     if name in NAMES:
         return _own(name, config, shape)
     bare = name.removeprefix(TIMM)
@@ -66,6 +67,13 @@ def build_backbone(config: ModelConfig, shape: Shape, default: str) -> nn.Module
         free = [own for own in names() if own != EMBEDDED]
         raise ConfigError(f"model.width goes with {', '.join(free)} only, got {config.width} with {name}")
     return build_timm(bare, shape, config.checkpoint, config.pretrained)
+
+
+def _refuse_language_fields(config: ModelConfig) -> None:
+    plain = ModelConfig()
+    for field in ("adapter", "dtype", "gradient_checkpointing"):
+        if getattr(config, field) != getattr(plain, field):
+            raise ConfigError(f"model.{field} goes with language models only, on streams of texts; leave it out")
 
 
 def _own(name: str, config: ModelConfig, shape: Shape) -> nn.Module:

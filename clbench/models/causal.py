@@ -25,12 +25,16 @@ class CausalModel(Model):
     """
 
     def __init__(self, network: Any, pad: int, eos: int, new_tokens: int) -> None:
+        from transformers import GenerationConfig
+
         super().__init__()
         self.network = network
         self.pad, self.eos, self.new_tokens = pad, eos, new_tokens
         self.task_of_class = None
         self._met = 0
         self._cuts = "logits_to_keep" in inspect.signature(self.inner.forward).parameters
+        # What comes with published weights (repetition penalties, sampling) would bend answers that are to be greedy.
+        self.inner.generation_config = GenerationConfig()
 
     @property
     def inner(self) -> Any:
@@ -62,7 +66,7 @@ class CausalModel(Model):
     def all_logits(self, batch: Batch) -> Tensor:
         """Logits (M, V) float32 of each token of the answers, row after row; ``(N, L)`` tokens, padded on the right."""
         tokens, wanted = batch["tokens"], answered(batch)
-        first = int(batch["prompt"].min()) - 1  # no answer begins earlier, so no logits are needed there
+        first = max(int(batch["prompt"].min()) - 1, 0)  # no answer begins earlier, so no logits are needed there
         kept: dict[str, Any] = {"logits_to_keep": tokens.shape[1] - first} if self._cuts else {}
         # Padding stands on the right of what a causal model looks at, so it needs no mask.
         logits = self.network(input_ids=tokens, use_cache=False, **kept).logits

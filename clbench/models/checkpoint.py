@@ -17,6 +17,7 @@ WRAPPERS = ("state_dict", "model")  # keys under which training scripts keep the
 PREFIXES = ("module.", "_orig_mod.", "backbone.")
 """Of DataParallel, of torch.compile, and of a whole `clbench.models.classifier.Classifier`."""
 CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.", "linear.")  # a checkpoint's own head, in its usual names
+CERTIFICATE = "clbench.json"  # in a language model's folder
 SUFFIXES = (".pth", ".pt", ".th", ".bin", ".safetensors")
 
 
@@ -73,19 +74,34 @@ def unwrapped(content: Any, path: Path) -> Weights:
 
 
 def read_certificate(path: Path) -> dict[str, Any] | None:
-    """What `clbench pretrain` wrote into a weights file, or a model's folder, about its origin; None without that."""
-    if (path / "clbench.json").is_file():
-        return dict(json.loads((path / "clbench.json").read_text(encoding="utf-8")))
+    """What `clbench pretrain` wrote about their origin into a weights file, or a language model's folder.
+
+    Returns:
+        None where there is nothing.
+
+    Raises:
+        CheckpointError: the file is broken.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        return _certificate_of_folder(path / CERTIFICATE)
     if path.suffix != ".safetensors":
         return None
     from safetensors import safe_open
 
     try:
-        with safe_open(path.expanduser(), framework="pt") as file:
+        with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except Exception as error:  # the reader raises whatever the broken bytes lead it to
         raise CheckpointError(f"{path} cannot be read as weights ({one_line(error)})") from error
     return dict(json.loads(metadata["clbench"])) if "clbench" in metadata else None
+
+
+def _certificate_of_folder(file: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    except ValueError as error:
+        raise CheckpointError(f"{file} is no certificate ({one_line(error)})") from error
 
 
 def load_weights(

@@ -60,6 +60,10 @@ class AdapterConfig:
             raise ConfigError(f"model.adapter.dropout must be in [0, 1), got {self.dropout}")
         if self.alpha is not None and self.alpha <= 0:
             raise ConfigError(f"model.adapter.alpha must be > 0 or null, got {self.alpha}")
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError(f"model.adapter.threshold must be in [0, 1], got {self.threshold}")
+        if not self.targets:
+            raise ConfigError("model.adapter.targets must name modules, e.g. [q_proj,v_proj] or [all-linear], got []")
         if self.routing is not Routing.NONE and not self.rank:
             raise ConfigError("model.adapter.routing needs adapters; add model.adapter.rank=8")
 
@@ -68,9 +72,7 @@ class AdapterConfig:
 class ModelConfig:
     """A backbone, where its weights come from, and its head."""
 
-    name: str | None = (
-        None  # resnet32, small_cnn, ..., timm/NAME, or a language model's folder or hub name; null: default
-    )
+    name: str | None = None  # resnet32, ..., timm/NAME, or a language model's folder or hub name; null: the default
     checkpoint: Path | None = None  # weights file to start from: .pth, .pt, .th, .bin or .safetensors
     pretrained: bool = False  # start from the published weights; timm models only
     head: HeadKind = HeadKind.LINEAR  # how features become logits

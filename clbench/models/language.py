@@ -6,16 +6,19 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Iterator, Sequence
+from logging import CRITICAL, getLogger
 from pathlib import Path
 from typing import Any
 
 from clbench.errors import CheckpointError, ConfigError, IncompatibleError
 from clbench.models import small_llama
 from clbench.models.causal import CausalModel
-from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, ModelConfig
-from clbench.models.routed import RoutedModel
+from clbench.models.checkpoint import one_line
+from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, HeadKind, ModelConfig
+from clbench.models.routed import RoutedModel, without_peft_warnings
 from clbench.models.tokenizer import Tokenizer
 
+ALL = "all-linear"
 UNBOUNDED = 1 << 30  # tokens, where a model does not say
 
 
@@ -29,14 +32,16 @@ def build_causal(config: ModelConfig, new_tokens: int, instructions: Sequence[st
 
     Raises:
         ConfigError: a field that language models have no use for.
-        CheckpointError: there is no such model, or its tokenizer cannot end an answer.
-        IncompatibleError: the adapters do not fit.
+        CheckpointError: there is no such model, its tokenizer cannot end an answer, or the two do not fit together.
+        IncompatibleError: the adapters do not fit, or the network cannot compute its activations twice.
     """
     check(config)
     words = tokenizer_of(config)
     made = _network(config)
+    if words.size > (known := made.get_input_embeddings().num_embeddings):
+        raise CheckpointError(f"the tokenizer of {config.name} has {words.size} tokens, its network knows {known} only")
     if config.gradient_checkpointing:
-        made.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _recompute_activations(made, str(config.name))
     if config.adapter.rank:
         made = adapted(made, config.adapter)
         return RoutedModel(made, words.pad, words.eos, new_tokens, config.adapter, instructions)
@@ -56,19 +61,25 @@ def check(config: ModelConfig) -> None:
         )
     if config.width is not None and config.name != small_llama.NAME:
         raise ConfigError(f"model.width goes with {small_llama.NAME} only, got {config.width} with {config.name}")
+    if config.pretrained:
+        raise ConfigError(f"a language model always brings its weights; leave model.pretrained out ({config.name})")
+    if config.head is not HeadKind.LINEAR:
+        raise ConfigError(f"model.head goes with images only, got {config.head.value} with {config.name}")
 
 
 def adapted(network: Any, config: AdapterConfig) -> Any:
     """The network, frozen, with adapters that train.
 
     Raises:
-        IncompatibleError: no module has one of the names.
+        IncompatibleError: one of the names belongs to no module that can be adapted.
     """
     from peft import LoraConfig, get_peft_model
 
     targets: str | list[str] = list(config.targets)
-    if targets == ["all-linear"]:
-        targets = "all-linear"
+    if targets == [ALL]:
+        targets = ALL
+    elif unmet := [target for target in targets if not _names_of(network, target)]:
+        raise _misfit(network, config, ", ".join(unmet))
     lora = LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha or 2 * config.rank,  # type: ignore[arg-type]
@@ -78,20 +89,31 @@ def adapted(network: Any, config: AdapterConfig) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        with warnings.catch_warnings():  # peft asks transformers for what is to be renamed
-            warnings.simplefilter("ignore", FutureWarning)
+        with without_peft_warnings():
             return get_peft_model(network, lora, adapter_name="set0")
     except ValueError as error:
-        known = sorted({name.rpartition(".")[2] for name, m in network.named_modules() if not list(m.children())})
-        raise IncompatibleError(
-            f"adapters do not fit: model.adapter.targets={config.targets} names no matrices of this network; its "
-            f"modules are {', '.join(known)}"
-        ) from error
+        raise _misfit(network, config, ", ".join(config.targets)) from error
+
+
+def _names_of(network: Any, target: str) -> list[str]:
+    return [name for name, _ in network.named_modules() if name == target or name.endswith(f".{target}")]
+
+
+def _misfit(network: Any, config: AdapterConfig, target: str) -> IncompatibleError:
+    matrices = {
+        name.rpartition(".")[2]
+        for name, module in network.named_modules()
+        if any(p.dim() == 2 for p in module.parameters(recurse=False))
+    }
+    return IncompatibleError(
+        f"adapters do not fit: model.adapter.targets={','.join(config.targets)}, but {target} is no matrix of this "
+        f"network; there are {', '.join(sorted(matrices))}, and {ALL} for all but the embedding and the output"
+    )
 
 
 @functools.lru_cache(maxsize=4)
 def _tokenizer(name: str) -> Tokenizer:
-    if name == small_llama.NAME:
+    if name in (small_llama.NAME, EMBEDDED_CAUSAL):
         return Tokenizer(small_llama.tokenizer(), name)
     from transformers import AutoTokenizer
 
@@ -132,34 +154,54 @@ def _network(config: ModelConfig) -> Any:
         return small_llama.network(config.width or 64).to(dtype)
     from transformers import AutoModelForCausalLM
 
-    return _loaded(AutoModelForCausalLM, str(config.name), dtype=dtype)
+    options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    made, found = _loaded(AutoModelForCausalLM, str(config.name), **options)
+    unmet = sorted([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])])
+    if unmet:  # there transformers begins with random numbers
+        raise CheckpointError(
+            f"the weights of {config.name} are not those of its config.json: {len(unmet)} tensors are missing or of "
+            f"another shape, {unmet[0]!r} is one"
+        )
+    return made
+
+
+def _recompute_activations(network: Any, name: str) -> None:
+    if not network.supports_gradient_checkpointing:
+        raise IncompatibleError(f"{name} cannot compute its activations twice; leave model.gradient_checkpointing out")
+    newer = hasattr(network, "activation_checkpointing_enable")  # the name that transformers 5 gave it
+    enable = network.activation_checkpointing_enable if newer else network.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own progress bars."""
+def quiet() -> Iterator[None]:
+    """Without the progress bars and reports of transformers and the hub, whose gist becomes one line of ours."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    bars = logging.is_progress_bar_enabled()
+    loggers = [getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
     logging.disable_progress_bar()
+    for logger in loggers:
+        logger.setLevel(CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        if shown:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
             logging.enable_progress_bar()
 
 
 def _loaded(kind: Any, name: str, **options: Any) -> Any:
     """What ``kind`` loads from a folder, or from the hub where there is no such folder."""
     where = small_llama.WEIGHTS if name == EMBEDDED_CAUSAL else Path(name).expanduser()
-    source = str(where) if where.is_dir() else name
     try:
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")
-            return kind.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"no language model {name!r}: it is neither a folder with config.json, weights and tokenizer nor a name "
-            f"that the Hugging Face hub answers to ({first})"
-        ) from error
+        with quiet():
+            return kind.from_pretrained(str(where) if where.is_dir() else name, **options)
+    except Exception as error:  # broken files fail in as many ways as there are readers
+        missing = f"no language model {name!r}: it is neither a folder nor a name that the Hugging Face hub answers to"
+        broken = f"{kind.__name__} of transformers cannot load {where}, which needs config.json, weights and tokenizer"
+        raise CheckpointError(f"{broken if where.is_dir() else missing} ({one_line(error)})") from error

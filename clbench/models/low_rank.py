@@ -20,6 +20,11 @@ def adapters(model: Model) -> dict[str, Any]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
 
 
+def foldable(model: Model) -> bool:
+    """Whether every adapted module is a matrix; embeddings keep their adapters in another form."""
+    return all("set0" in layer.lora_A for layer in adapters(model).values())
+
+
 def down(layer: Any) -> nn.Parameter:
     """A (rank, inputs) of a module's first set of adapters."""
     weight: nn.Parameter = layer.lora_A["set0"].weight
@@ -27,7 +32,7 @@ def down(layer: Any) -> nn.Parameter:
 
 
 def base(layer: Any) -> nn.Parameter:
-    """W of a module, as `peft` keeps it, (outputs, inputs)."""
+    """W of a module as the network keeps it: (outputs, inputs), or turned, as GPT-2 does."""
     weight: nn.Parameter = layer.get_base_layer().weight
     return weight
 

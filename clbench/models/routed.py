@@ -8,8 +8,8 @@ the model without adapters, or, as CoIN's released code does, by the newest set.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -119,8 +119,7 @@ class RoutedModel(CausalModel):
 
     def _add(self, group: int) -> None:
         if _name(group) not in self.network.peft_config:
-            with warnings.catch_warnings():  # peft asks transformers for what is to be renamed
-                warnings.simplefilter("ignore", FutureWarning)
+            with without_peft_warnings():
                 self.network.add_adapter(_name(group), self.network.peft_config[_name(0)])
 
     def _switch(self, group: int) -> None:
@@ -131,3 +130,12 @@ class RoutedModel(CausalModel):
 
 def _name(group: int) -> str:
     return f"set{group}"
+
+
+@contextmanager
+def without_peft_warnings() -> Iterator[None]:
+    """Leave out what is nobody's mistake: what transformers will rename, and that GPT-2 stores its matrices turned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out")
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -37,6 +38,11 @@ class Tokenizer:
         self.start = [] if fast.bos_token_id is None else [int(fast.bos_token_id)]
 
     @property
+    def size(self) -> int:
+        """Tokens, the added ones too."""
+        return len(self.fast)
+
+    @functools.cached_property
     def digest(self) -> str:
         """sha256 of vocabulary and rules, in hexadecimal."""
         backend = getattr(self.fast, "backend_tokenizer", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from textwrap import wrap
@@ -14,15 +14,14 @@ from clbench.record import Record, Setting
 from clbench.registry import unknown
 from clbench.report import wording
 from clbench.report.grouping import Block, Row
+from clbench.report.quantities import probes
 
 HEADLINES = {
     Setting.INSTRUCTION: ("last_accuracy_macro", "bwt_trace", "learning_accuracy", "probe_change"),
     None: ("average_incremental_accuracy", "last_accuracy", "forgetting_max_prev", "learning_accuracy"),
 }
 """Columns that are shown where none are named, by setting."""
-DISPUTED = frozenset(
-    {"forgetting_max_prev", "bwt_trace"}
-)  # of many definitions under one title: notes name the one that is shown
+DISPUTED = frozenset({"forgetting_max_prev"})  # of many definitions under one title: notes name the one that is shown
 DECIMALS = 1
 TUNING_SCORE = "Score on tuning half"
 FEWER = "*"
@@ -99,13 +98,13 @@ def board(block: Block, bounds: Bounds, columns: Sequence[str] = ()) -> Board:
     Args:
         block: what is laid out.
         bounds: strategies that stand apart.
-        columns: names of metrics, or ``intransigence``; `headlines` where there are none.
+        columns: names of metrics, ``intransigence``, or ``probe.NAME``; `headlines` where there are none.
 
     Raises:
         UnknownNameError: there is no such column.
     """
     ranks = {bounds.upper: Rank.UPPER_BOUND, bounds.lower: Rank.LOWER_BOUND}
-    quantities = _quantities(columns or headlines(block.first))
+    quantities = _quantities(columns or headlines(block.first), probes(block.first))
     rows = sorted(block.rows, key=lambda row: _order(row, quantities[0]))
     contestants = [row for row in rows if row.strategy not in ranks]
     places = {q.name: _places(contestants, q) for q in quantities}
@@ -116,8 +115,8 @@ def board(block: Block, bounds: Bounds, columns: Sequence[str] = ()) -> Board:
     return Board(block.title, quantities, extras, tuple(filter(None, groups)), _notes(block, quantities, ranks))
 
 
-def _quantities(columns: Sequence[str]) -> tuple[Quantity, ...]:
-    offered = {**METRICS, INTRANSIGENCE.name: INTRANSIGENCE}
+def _quantities(columns: Sequence[str], probed: Mapping[str, Quantity]) -> tuple[Quantity, ...]:
+    offered = {**METRICS, INTRANSIGENCE.name: INTRANSIGENCE, **probed}
     for name in columns:
         if name not in offered:
             raise unknown("column", name, sorted(offered))
@@ -178,7 +177,7 @@ def _notes(block: Block, quantities: Sequence[Quantity], ranks: dict[str, Rank])
 
 def _drawn(block: Block) -> str:
     texts = block.first.setting is Setting.INSTRUCTION
-    return "what examples are drawn and the batches" if texts else "the class order, the initialisation and the batches"
+    return "the examples and the batches" if texts else "the class order, the initialisation and the batches"
 
 
 def _tuning_note(block: Block) -> str:

@@ -1,7 +1,8 @@
 """Which runs stand in one table, and which of them are one row.
 
 A block holds runs that may be compared: same scenario and classes, same model, same protocol. A row of it holds runs
-that differ in nothing but the seed. Only evaluation runs are ever grouped; what was tuned on stays out of every mean.
+that differ in nothing but the seed; whether all weights trained or low-rank adapters is a row's own. Only evaluation
+runs are ever grouped; what was tuned on stays out of every mean.
 """
 
 from __future__ import annotations
@@ -108,9 +109,12 @@ def unfinished(records: Iterable[Record]) -> int:
 
 
 def _rows(records: Sequence[Record], upper_bound: str) -> tuple[Row, ...]:
-    groups = _grouped(records, lambda r: {"name": r.strategy, "config": r.strategy_config, "how": _how(r)})
+    groups = _grouped(
+        records, lambda r: {"name": r.strategy, "config": r.strategy_config, "how": _how(r), **_adapter(r)}
+    )
     heads = [group[0] for group in groups]
-    labels = wording.distinct([r.strategy for r in heads], [r.strategy_config for r in heads], [_how(r) for r in heads])
+    levels = ([read(r) for r in heads] for read in (lambda r: r.strategy_config, _adapter, _how))
+    labels = wording.distinct([r.strategy for r in heads], *levels)
     # Peers of one seed may have learnt other data where data changed between runs: hence the digest.
     references = {(r.data_digest, r.seed): r for r in records if r.strategy == upper_bound}
     return tuple(
@@ -147,8 +151,13 @@ def _block_fields(record: Record) -> dict[str, Any]:
         "swapped": record.swapped,
         "protocol": record.protocol,
         **{f"scenario.{name}": value for name, value in record.scenario_config.items()},
-        **{f"model.{name}": value for name, value in record.model_config.items()},
+        **{f"model.{name}": value for name, value in record.model_config.items() if name != "adapter"},
     }
+
+
+def _adapter(record: Record) -> dict[str, Any]:
+    """The low-rank adapters that a run trained."""
+    return {f"adapter.{name}": value for name, value in record.model_config.get("adapter", {}).items()}
 
 
 def _how(record: Record) -> dict[str, Any]:

@@ -160,7 +160,10 @@ def _probe(row: Row, name: str, quantity: Quantity) -> tuple[Text, str]:
 
 
 def _hyperparameters(row: Row) -> Group:
-    values = " ".join(f"{name}={short(value)}" for name, value in _flat(row.records[0].strategy_config))
+    record = row.records[0]
+    adapter = record.model_config.get("adapter", {})
+    shown = record.strategy_config | ({"adapter": adapter} if adapter.get("rank") else {})
+    values = " ".join(f"{name}={short(value)}" for name, value in _flat(shown))
     return Group(Text(_choice(row), style="bold"), Padding(Text(values), (0, 0, 0, 1)))
 
 

@@ -11,7 +11,7 @@ from clbench.record import Part, Record, Setting
 SETTINGS = {
     Setting.CLASS_INCREMENTAL: "class-incremental",
     Setting.TASK_INCREMENTAL: "task-incremental",
-    Setting.INSTRUCTION: "instructions",
+    Setting.INSTRUCTION: "instruction tuning",
 }
 PARTS = {Part.WHOLE: "all classes", Part.TUNING_HALF: "tuning half", Part.EVALUATION_HALF: "evaluation half"}
 

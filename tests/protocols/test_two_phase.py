@@ -117,7 +117,7 @@ def test_a_diverged_trial_scores_chance_is_kept_and_loses(tmp_path: Path, monkey
     recorder = Recorder()
     asked = study(tmp_path, lr=0.1)
     protocol = small()
-    monkeypatch.setattr(two_phase, "ranges", lambda _: {"lr": Choice((0.1, 1e7, 1e8))})
+    monkeypatch.setattr(two_phase, "ranges", lambda *_: {"lr": Choice((0.1, 1e7, 1e8))})
     records = protocol.carry_out(asked, recorder.submit)
     tuned = [engine.execute(run) for run in recorder.runs if run.phase is Phase.TUNING]
     diverged = [record for record in tuned if record.status is Status.DIVERGED]
