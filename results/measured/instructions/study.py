@@ -25,15 +25,14 @@ from clbench.record import Record
 from clbench.run import resolved_model
 
 HERE = Path(__file__).parent
-DECAYS = (0.9, 0.98, 0.99, 0.995, 0.999, 0.9999)
-CONSTANTS = (0.02, 0.05, 0.1, 1.0)
-LORA = ["strategy=lora", "strategy.lr=0.01"]
-ROUTED = ["scenario.style=families", "model.adapter.rank=8", "strategy.lr=0.01"]
+DECAYS = (0.9, 0.99, 0.995, 0.999, 0.9999)
+CONSTANTS = (0.02, 0.1, 1.0)
+RATES = (0.003, 0.005)
+ROUTED = ["scenario.style=families", "model.adapter.rank=8", "strategy.lr=0.005"]
 MEMORY = ["strategy.memory.capacity=160", "strategy.memory.batch_size=8"]
 
 ARMS: dict[str, list[str]] = {
     "naive": ["strategy=naive"],
-    "joint": ["strategy=joint"],
     "hft": ["strategy=hft"],
     "hft, layer": ["strategy=hft", "strategy.level=layer"],
     "hft, model": ["strategy=hft", "strategy.level=model"],
@@ -45,8 +44,6 @@ ARMS: dict[str, list[str]] = {
     "lwf": ["strategy=lwf"],
     "l2sp": ["strategy=l2sp"],
     "wise_ft": ["strategy=wise_ft"],
-    "agem": ["strategy=agem", *MEMORY],
-    "task_arithmetic": ["strategy=task_arithmetic"],
     **{f"fixed_ema {decay}": ["strategy=fixed_ema", f"strategy.decay={decay}"] for decay in DECAYS},
     "coin, code 2": ["strategy=coin"],
     "coin, code 0.01": ["strategy=coin", "strategy.constant=0.01", "strategy.fallback=0.001"],
@@ -55,9 +52,8 @@ ARMS: dict[str, list[str]] = {
         f"coin, paper_new {constant}": ["strategy=coin", "strategy.mode=paper_new", f"strategy.constant={constant}"]
         for constant in CONSTANTS
     },
-    "lora": LORA,
-    "olora": ["strategy=olora", "strategy.lr=0.01"],
-    "lora_merge": ["strategy=lora_merge", "strategy.lr=0.01"],
+    **{f"lora {rate}": ["strategy=lora", f"strategy.lr={rate}"] for rate in RATES},
+    "olora": ["strategy=olora", "strategy.lr=0.005"],
     "families, naive": ["strategy=naive", *ROUTED],
     "families, naive routed": ["strategy=naive", *ROUTED, "model.adapter.routing=nearest"],
     "families, coin": ["strategy=coin", *ROUTED],
