@@ -1,4 +1,6 @@
-"""What the runs of `study.py` say: figures of each arm, and the findings that its specification expects.
+"""What the runs of `study.py` say: figures of each arm, and the findings that were expected of them.
+
+    python results/measured/instructions/findings.py results/measured/instructions/runs
 
 Differences are paired by seed; intervals are 95 % t-intervals over seeds. BWT is `clbench.metrics.bwt_gem`, OP
 `last_accuracy_macro`, New `learning_accuracy`; facts and skills are probes that no experience trains.
@@ -6,9 +8,13 @@ Differences are paired by seed; intervals are 95 % t-intervals over seeds. BWT i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from clbench import metrics
+from arms import by_arm
+
+from clbench import metrics, record
 from clbench.metrics import Interval, interval
 from clbench.record import Record
 
@@ -63,8 +69,8 @@ def told(value: Interval) -> str:
 def _finding(check: Callable[[Found], str], found: Found) -> str:
     try:
         return check(found)
-    except KeyError as missing:
-        return f"not asked: no arm {missing}."
+    except (KeyError, IndexError, ValueError):
+        return "not asked: some of its arms have no runs."
 
 
 def half_against_whole(found: Found) -> str:
@@ -214,3 +220,6 @@ FINDINGS = (
     adapters,
     strongest,
 )
+
+if __name__ == "__main__":
+    print(text(by_arm(list(record.find([Path(sys.argv[1])])))), end="")
