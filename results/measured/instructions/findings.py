@@ -135,8 +135,8 @@ def averages(found: Found) -> str:
     listed = ", ".join(f"{name.removeprefix('fixed_ema ')}: {op:.1f}" for name, op in ops.items())
     return (
         f"*an inverted U of OP against beta; 0.9 is near naive, 0.9999 learns nothing*: OP {listed}; the best minus "
-        f"0.9 {larger(ends[0.9])}, minus 0.9999 {larger(ends[0.9999])}. 0.9 minus naive {told(near)}; New under 0.9999 is "
-        f"{learns:.1f}, {start:.1f} before any training."
+        f"0.9 {larger(ends[0.9])}, minus 0.9999 {larger(ends[0.9999])}. 0.9 minus naive {told(near)}; New under "
+        f"0.9999 is {learns:.1f}, {start:.1f} before any training."
     )
 
 
