@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from clbench.record import Record, Status
 
-DECAYS = (0.9, 0.99, 0.995, 0.999, 0.9999)
+DECAYS = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999)
 CONSTANTS = (0.02, 0.1, 1.0)
 RATES = (0.003, 0.005)
 ROUTED = ["scenario.style=families", "model.adapter.rank=8", "strategy.lr=0.005"]
