@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from clbench.report import tables
 
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted(path.parent for path in (ROOT / "results" / "measured").rglob("runs"))
+FINDINGS = [study for study in STUDIES if (study / "findings.md").exists()]
 
 
 def classes(found: Record) -> set[str]:
@@ -42,8 +46,20 @@ def test_a_study_is_whole_and_honest(study: Path) -> None:
         assert not found.environment.commit.endswith("+"), "measured with code that was not committed"
 
 
-def test_the_readme_shows_the_measured_tables() -> None:
+@pytest.mark.parametrize("study", FINDINGS, ids=lambda study: study.name)
+def test_a_study_s_findings_are_told_by_its_records(study: Path) -> None:
+    command = [sys.executable, str(study / "findings.py"), str(study / "runs")]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    assert done.stdout == (study / "findings.md").read_text()
+
+
+def test_the_readme_shows_the_measured_tables_or_where_its_findings_are() -> None:
     readme = (ROOT / "README.md").read_text()
-    for study in STUDIES:
+    for study in FINDINGS:
+        assert f"({(study / 'findings.md').relative_to(ROOT)})" in readme
+    for study in set(STUDIES) - set(FINDINGS):
         rows = [line for line in (study / "report.md").read_text().splitlines() if line.startswith("|")]
         assert "\n".join(rows) in readme, f"the README's table of {study.name} is out of date"

@@ -6,9 +6,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -163,16 +162,8 @@ def _hyperparameters(row: Row) -> Group:
     record = row.records[0]
     adapter = record.model_config.get("adapter", {})
     shown = record.strategy_config | ({"adapter": adapter} if adapter.get("rank") else {})
-    values = " ".join(f"{name}={short(value)}" for name, value in _flat(shown))
+    values = " ".join(f"{name}={short(value)}" for name, value in wording.flat(shown).items())
     return Group(Text(_choice(row), style="bold"), Padding(Text(values), (0, 0, 0, 1)))
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def short(value: object) -> str:

@@ -57,7 +57,7 @@ def distinct(names: Sequence[str], *levels: Sequence[Mapping[str, Any]]) -> list
 
 def _details(levels: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
     details: list[list[str]] = [[] for _ in levels[0]]
-    for level in levels:
+    for level in ([flat(fields) for fields in level] for level in levels):
         if len({tuple(detail) for detail in details}) == len(details):
             break
         keys = dict.fromkeys(key for fields in level for key in fields)
@@ -67,6 +67,15 @@ def _details(levels: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
                 for detail, value in zip(details, values, strict=True):
                     detail.append(f"{key}={value}")
     return [", ".join(detail) for detail in details]
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config's values by their keys on the command line, those of nested configs too."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        inner = flat(value) if isinstance(value, dict) else None
+        found |= {name: value} if inner is None else {f"{name}.{key}": v for key, v in inner.items()}
+    return found
 
 
 def count(n: int, thing: str) -> str:

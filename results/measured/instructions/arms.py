@@ -53,9 +53,7 @@ def by_arm(records: Sequence[Record]) -> dict[str, tuple[Record, ...]]:
 
 
 def _asked(record: Record) -> dict[str, str]:
-    return {
-        name: value for name, value in record.asked.items() if name not in ("scenario", "protocol", "protocol.seeds")
-    }
+    return {name: value.lower() for name, value in record.asked.items() if name not in SHARED}
 
 
 def _seed(record: Record) -> int:
