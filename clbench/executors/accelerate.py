@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -63,7 +62,6 @@ class Accelerate(Executor):
         if self.devices == 1 and config.sharding is not Sharding.NONE:
             raise ConfigError("one device has nobody to share with; add executor.devices=2 or leave sharding out")
         self._team: list[Worker] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="clbench-")  # where the processes find each other
         self._queue = ThreadPoolExecutor(1)
         self._futures: list[Future[Record]] = []
 
@@ -83,7 +81,6 @@ class Accelerate(Executor):
             self._end()  # again and again: some may be starting at this moment
             futures.wait(self._futures, 0.1)
         self._end()
-        self._folder.cleanup()
 
     def _carry_out(self, run: Run) -> Record:
         if not self._team:
@@ -125,7 +122,8 @@ class Accelerate(Executor):
     def _start(self) -> None:
         spawn = multiprocessing.get_context("spawn")
         threads = self.config.threads or max(1, cores() // self.devices)
-        meeting = str(Path(self._folder.name, uuid.uuid4().hex))
+        self._folder = tempfile.TemporaryDirectory(prefix="clbench-", ignore_cleanup_errors=True)
+        meeting = str(Path(self._folder.name, "meeting"))
         for rank in range(self.devices):
             here, there = spawn.Pipe()
             arguments = (there, rank, self.devices, self.config.sharding, self.device, threads, meeting)
@@ -139,6 +137,8 @@ class Accelerate(Executor):
             worker.process.kill()
         for worker in self._team:
             worker.process.join()
+        if self._team:
+            self._folder.cleanup()
         self._team = []
 
 
