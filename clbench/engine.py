@@ -30,7 +30,9 @@ from clbench import environment, record, seeding
 from clbench.digest import state_digest
 from clbench.errors import ClbenchError, DataError, DivergedError, IncompatibleError
 from clbench.features import with_features
+from clbench.finetune import FineTune
 from clbench.models.model import Model
+from clbench.parallel import Peers, Sharding, no_share
 from clbench.record import Cost, ExperienceInfo, Measurement, ProbeMeasurement, Record, Setting, Status
 from clbench.run import Run, begins_able, check_weights
 from clbench.scenario import Experience, Stream, scenarios
@@ -42,35 +44,44 @@ BATCH = 256  # test examples per call of predict; fewer long texts
 KEPT = 20  # answers per experience that are kept to be read
 
 
-def execute(run: Run) -> Record:
+def execute(run: Run, peers: Peers | None = None) -> Record:
     """Carry a run out, go on with it where it was killed, or return it where it is finished.
 
-    Several processes may ask for the same run: one works, the others wait for its record.
+    Several processes may ask for the same run: one works, the others wait for its record. Peers are processes that work
+    together and call this at the same time; the first of them writes.
 
     Raises:
         ClbenchError: what the run asks for does not fit together, or its data have changed since it began.
     """
+    peers = peers or Peers()
     with contextlib.ExitStack() as stack:
-        try:
-            run.folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(run.folder / "lock"))
-        except OSError as error:
-            raise ClbenchError(
-                f"cannot write to {run.folder} ({error.strerror}); choose another output=FOLDER"
-            ) from error
+        if peers.first:
+            stack.enter_context(_alone_in(run.folder))
+        peers.wait()
         found = record.read(run.folder)
         if found is not None and found.status is not Status.RUNNING:
             return found
-        for left_behind in run.folder.rglob("*.partial"):  # by a kill in the middle of writing
-            left_behind.unlink()
         try:
             with reproducible():
-                return _Session(run).go_on()
+                return _Session(run, peers).go_on()
         except ClbenchError:
             raise
         except Exception:
             record.write_atomically(run.folder / "error.txt", traceback.format_exc().encode())
             raise
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(folder / "lock"))
+        except OSError as error:
+            raise ClbenchError(f"cannot write to {folder} ({error.strerror}); choose another output=FOLDER") from error
+        for left_behind in folder.rglob("*.partial"):  # by a kill in the middle of writing
+            left_behind.unlink()
+        yield
 
 
 @contextlib.contextmanager
@@ -113,11 +124,11 @@ class Checkpoint:
 class _Session:
     """One process's work on one run."""
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.device = run, torch.device(run.device)
+    def __init__(self, run: Run, peers: Peers) -> None:
+        self.run, self.peers, self.device = run, peers, torch.device(run.device)
         _warm_up(self.device)
         self.stream = open_stream(run)
-        self.strategy = build_strategy(run, self.stream)
+        self.strategy = build_strategy(run, self.stream, peers)
 
     def go_on(self) -> Record:
         current = self._begin_or_resume()
@@ -128,12 +139,14 @@ class _Session:
         if current.status is Status.RUNNING:
             digest = state_digest(self.strategy.state())
             current = replace(current, status=Status.FINISHED, state_digest=digest)
-        record.write(self.run.folder, current)
-        (self.run.folder / "checkpoint.pt").unlink(missing_ok=True)
+        if self.peers.first:
+            record.write(self.run.folder, current)
+            (self.run.folder / "checkpoint.pt").unlink(missing_ok=True)
         return current
 
     def _begin_or_resume(self) -> Record:
         checkpoint = Checkpoint.read(self.run, self.device)
+        self.peers.wait()  # for all to have read it, before the first writes the next
         if checkpoint is None:
             fresh = new_record(self.run, self.stream)
             return self._measured(fresh, 0)
@@ -173,12 +186,13 @@ class _Session:
             costs=(*current.costs, cost),
             notes={**current.notes, str(experience.index): notes} if notes else current.notes,
         )
-        Checkpoint(current, self.strategy.state()).write(self.run)
+        if self.peers.first:
+            Checkpoint(current, self.strategy.state()).write(self.run)
         return current
 
     def _measured(self, current: Record, after: int) -> Record:
         scores, transcript = examine(self.strategy, self.stream, after)
-        if transcript:
+        if transcript and self.peers.first:
             keep_generations(self.run.folder, after, {**self.stream.answers.conditions(), "answers": transcript})
         found = probe(self.strategy, self.stream, after)
         return replace(current, measurements=(*current.measurements, *scores), probes=(*current.probes, *found))
@@ -214,7 +228,7 @@ def open_stream(run: Run) -> Stream:
     return with_features(stream, model, torch.device(run.device), images="image" in columns)
 
 
-def problem_of(run: Run, stream: Stream) -> Problem:
+def problem_of(run: Run, stream: Stream, peers: Peers | None = None) -> Problem:
     """What the run's strategy is told before its first experience."""
     source = run.source()
 
@@ -222,24 +236,29 @@ def problem_of(run: Run, stream: Stream) -> Problem:
         return source.build_model(stream).to(run.device)
 
     able = begins_able(run)
-    return Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed, able)
+    return Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed, able, peers or Peers())
 
 
-def build_strategy(run: Run, stream: Stream) -> Strategy:
+def build_strategy(run: Run, stream: Stream, peers: Peers | None = None) -> Strategy:
     """The run's strategy, freshly initialised for this stream.
 
     Raises:
         IncompatibleError: the strategy says that it cannot take this problem.
     """
-    problem = problem_of(run, stream)
+    problem = problem_of(run, stream, peers)
     name = strategies.name_of(run.strategy)
     strategy, _ = strategies.load(name)
+    check_devices(run)
     with seeding.isolated(run.seed, "skip"):
         reason = strategy.skip(run.strategy, problem)
     if reason is not None:
         raise IncompatibleError(f"strategy {name} cannot run here: {reason}")
     with seeding.isolated(run.seed, "initialise"):
-        return strategies.build(run.strategy, problem)
+        made = strategies.build(run.strategy, problem)
+    reason = no_share(made.model) if run.devices > 1 and isinstance(made, FineTune) else None
+    if reason is not None:
+        raise IncompatibleError(f"a run of {name} cannot be shared by {run.devices} devices: {reason}")
+    return made
 
 
 def check_modality(run: Run) -> None:
@@ -253,6 +272,24 @@ def check_modality(run: Run) -> None:
     if shown not in learns:
         known = " and ".join(sorted(modality.value for modality in learns))
         raise IncompatibleError(f"strategy {name} learns {known} only, and {scenario} is a stream of {shown.value}")
+
+
+def check_devices(run: Run) -> None:
+    """See that the run's strategy can learn on as many devices as it is to, sharded as it is to be.
+
+    Raises:
+        IncompatibleError: it cannot.
+    """
+    name = strategies.name_of(run.strategy)
+    can = strategies.load(name)[0].spreads
+    if run.devices == 1 or run.sharding in can:
+        return
+    if run.sharding is Sharding.FULL and Sharding.NONE in can:
+        reason, instead = "it may look at whole tensors while it learns", "executor.sharding=none"
+    else:
+        reason, instead = "its loss is not known to be a mean over a batch's examples", "executor.devices=1"
+    how = ", sharded" if run.sharding is Sharding.FULL else ""
+    raise IncompatibleError(f"strategy {name} cannot run on {run.devices} devices{how}: {reason}; use {instead}")
 
 
 def learn(strategy: Strategy, experience: Experience) -> None:
@@ -321,6 +358,7 @@ def new_record(run: Run, stream: Stream) -> Record:
     """The record of a run that has learnt nothing yet."""
     scenario, _ = scenarios.load(scenarios.name_of(run.scenario))
     strategy, _ = strategies.load(strategies.name_of(run.strategy))
+    where = environment.describe(torch.device(run.device))
     return Record(
         run=run.identity,
         status=Status.RUNNING,
@@ -345,6 +383,6 @@ def new_record(run: Run, stream: Stream) -> Record:
         experiences=tuple(
             ExperienceInfo(e.name, len(e.classes), len(e.train), len(e.test)) for e in stream.experiences
         ),
-        environment=environment.describe(torch.device(run.device)),
+        environment=replace(where, device=where.device + run.team),
         started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )

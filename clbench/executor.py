@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from typing import Any
@@ -28,6 +33,10 @@ class Executor(ABC):
     def __init__(self, config: Any, jobs: int, device: str) -> None:
         self.config, self.jobs, self.device = config, jobs, device
 
+    def placed(self, run: Run) -> Run:
+        """The run as it will be carried out, where that decides its bits."""
+        return run
+
     @abstractmethod
     def submit(self, run: Run) -> Future[Record]:
         """Begin the run, now or later."""
@@ -40,6 +49,19 @@ class Executor(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def end_with_parent() -> None:
+    """Have this process end when the one that started it does, however that ends, and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    multiprocessing.connection.wait([parent])
+    os._exit(1)
 
 
 executors: Registry[Executor] = Registry("executor", "clbench.executors")

@@ -24,6 +24,7 @@ from clbench.errors import DivergedError
 from clbench.memory import ExemplarMemory, MemoryConfig
 from clbench.models.classifier import Classifier
 from clbench.models.model import Model
+from clbench.parallel import Objective, Sharding
 from clbench.scenario import Experience, Modality
 from clbench.space import LogUniform, require, searched
 from clbench.strategy import Problem, Strategy
@@ -90,6 +91,7 @@ class FineTune(Strategy):
 
     version = 2  # 2: the schedule counts a last row that joins the batch before it with that batch
     learns = frozenset({Modality.IMAGES, Modality.TEXTS})
+    spreads = frozenset({Sharding.NONE})
     config: FineTuneConfig
     model: Model
 
@@ -137,7 +139,10 @@ class FineTune(Strategy):
         self.model.meet(experience.train)
         self.model.to(self.problem.device).train()
         self.begin(experience)
-        self._fit(experience)
+        whole, peers = self.model, self.problem.peers
+        with peers.spread(whole) as self.model, peers.apart(self.problem.seed, "learn", experience.index):
+            self._fit(experience)
+        self.model = whole
         self.end(experience)
         draws = seeding.generator(self.problem.seed, "memory", experience.index)
         self.memory.update(experience.train, draws, self.features)
@@ -145,6 +150,7 @@ class FineTune(Strategy):
     def _fit(self, experience: Experience) -> None:
         table, device = self.training_table(experience), self.problem.device
         optimizer = self._optimizer()
+        objective = self.problem.peers.joined(self.model, self.loss, optimizer)
         optimizer.zero_grad()
         trainable = [p for group in optimizer.param_groups for p in group["params"]]
         self.trained = sum(p.numel() for p in trainable)
@@ -157,14 +163,15 @@ class FineTune(Strategy):
         for _ in range(self.config.epochs):
             for number, stored in enumerate(table.source.stream(self._rows(table, order, draws))):
                 batch = self.problem.transform.train(stored, augment)
-                losses += self._backward(batch, min(together, batches - number // together * together))
+                losses += self._backward(objective, batch, min(together, batches - number // together * together))
                 if (number + 1) % together == 0 or number + 1 == batches:
                     self._set_rate(optimizer, step, math.ceil(batches / together))
                     self._step(optimizer, trainable)
                     step += 1
             # Looking at a number waits for the GPU, so it is done once per epoch only.
-            if not math.isfinite(losses):
-                raise DivergedError(f"the loss of experience {experience.index} is {float(losses)} by step {step}")
+            total = float(self.problem.peers.mean(losses))
+            if not math.isfinite(total):
+                raise DivergedError(f"the loss of experience {experience.index} is {total} by step {step}")
 
     def _rows(self, table: Table, order: torch.Generator, draws: torch.Generator) -> Iterator[Tensor]:
         """Row numbers of each batch of one epoch, new examples first."""
@@ -180,11 +187,11 @@ class FineTune(Strategy):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * group["factor"] * factor
 
-    def _backward(self, batch: Batch, together: int) -> Tensor:
+    def _backward(self, objective: Objective, batch: Batch, together: int) -> Tensor:
         """The loss of one of so many batches whose mean one step descends."""
         device = self.problem.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.config.amp and device == "cuda"):
-            loss = self.loss(batch)
+            loss = objective(batch)
         (loss / together).backward()
         return loss.detach()
 
@@ -203,7 +210,8 @@ class FineTune(Strategy):
             trainable = [p for p in parameters if p.requires_grad]
             if trainable:
                 groups.append({"params": trainable, "factor": factor})
-        shared = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+        fused = True if self.problem.peers.sharding is Sharding.NONE else None  # torch fuses no SGD on shards
+        shared = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": fused}
         if config.optimizer is Optimizer.SGD:
             return torch.optim.SGD(groups, momentum=config.momentum, **shared)  # type: ignore[arg-type]
         kind = torch.optim.AdamW if config.optimizer is Optimizer.ADAMW else torch.optim.Adam
@@ -260,6 +268,7 @@ class FineTuneClassifier(FineTune):
     """The loop for methods that are about classes: their means, their rows of the head, their images' tokens."""
 
     learns = frozenset({Modality.IMAGES})
+    spreads = frozenset()
     model: Classifier
 
 

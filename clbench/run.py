@@ -15,6 +15,7 @@ from clbench.models import small_llama
 from clbench.models.checkpoint import read_certificate
 from clbench.models.config import EMBEDDED, EMBEDDED_CAUSAL, ModelConfig
 from clbench.models.pretrained_vit import WEIGHTS
+from clbench.parallel import Sharding
 from clbench.record import Part, Phase, Selection
 from clbench.scenario import Handle, Modality, Scenario, Stream, scenarios
 from clbench.strategy import strategies
@@ -41,6 +42,8 @@ class Run:
         split_seed: how the halves are drawn; None = by class number.
         swap: exchange the halves.
         asked: what the user typed.
+        devices: how many share the run.
+        sharding: what each of them holds.
 
     Raises:
         LeakError: it would tune on the evaluation half, or report it with hyper-parameters that nobody froze.
@@ -60,6 +63,8 @@ class Run:
     split_seed: int | None = None
     swap: bool = False
     asked: tuple[tuple[str, str], ...] = ()
+    devices: int = 1
+    sharding: Sharding = Sharding.NONE
 
     def __post_init__(self) -> None:
         if self.phase is Phase.TUNING and self.part is not Part.TUNING_HALF:
@@ -81,11 +86,17 @@ class Run:
             "part": [self.part.value, self.split_seed, self.swap],
             "seed": self.seed,
             "phase": self.phase.value,
-            "device": self.device,
+            "device": self.device + self.team,
         }
         if self.phase is Phase.EVALUATION:
             what["selection"] = [self.protocol, record.plain(self.selection)]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def team(self) -> str:
+        """How many devices, and what each holds, in words; empty where there is one."""
+        shards = " sharded" if self.sharding is Sharding.FULL else ""
+        return f" x {self.devices}{shards}" if self.devices > 1 else ""
 
     @property
     def folder(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from clbench.augment import Transform
 from clbench.models.model import Model
+from clbench.parallel import Peers, Sharding
 from clbench.record import Setting
 from clbench.registry import Registry
 from clbench.scenario import Experience, Modality, Stream
@@ -31,6 +32,7 @@ class Problem:
         device: where tensors live.
         seed: of everything that the strategy draws.
         pretrained: whether the model begins with weights that were trained before.
+        peers: processes that learn the same beside this one.
     """
 
     model: Callable[[], Model]
@@ -39,6 +41,7 @@ class Problem:
     device: torch.device
     seed: int
     pretrained: bool = False
+    peers: Peers = field(default_factory=Peers)
 
     @property
     def first_with_past(self) -> int:
@@ -64,6 +67,10 @@ class Strategy(ABC):
 
     learns: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGES})
     """What its examples may be."""
+
+    spreads: ClassVar[frozenset[Sharding]] = frozenset()
+    """How several devices can learn together: `clbench.parallel` says what its loss must be, and with `Sharding.FULL`
+    it looks at no parameter or gradient between the first and the last step of an experience."""
 
     def __init__(self, config: Any, problem: Problem) -> None:
         self.config, self.problem = config, problem

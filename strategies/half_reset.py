@@ -19,6 +19,7 @@ from typing import Any
 from clbench import seeding
 from clbench.half import Level, draw, no_half, units
 from clbench.inherited import Inheriting, InheritingConfig
+from clbench.parallel import Sharding
 from clbench.scenario import Experience
 from clbench.space import require
 from clbench.strategy import Problem, strategies
@@ -39,6 +40,7 @@ class HalfResetConfig(InheritingConfig):
 class HalfReset(Inheriting):
     """The loop with a reset at its end."""
 
+    spreads = frozenset({Sharding.NONE, Sharding.FULL})
     config: HalfResetConfig
 
     def __init__(self, config: HalfResetConfig, problem: Problem) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clbench.half import Half, HalfConfig
+from clbench.parallel import Sharding
 from clbench.strategy import strategies
 
 
@@ -33,4 +34,5 @@ class HFTConfig(HalfConfig):
 class HFT(Half):
     """The loop on a half that is drawn before each experience, which `Half` brings along."""
 
+    spreads = frozenset({Sharding.NONE, Sharding.FULL})
     config: HFTConfig

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from clbench.finetune import FineTune, FineTuneConfig
+from clbench.parallel import Sharding
 from clbench.scenario import Experience, Stream
 from clbench.space import require
 from clbench.strategy import Problem, strategies
@@ -35,6 +36,7 @@ class JointConfig(FineTuneConfig):
 class Joint(FineTune):
     """The loop over everything seen."""
 
+    spreads = frozenset({Sharding.NONE, Sharding.FULL})
     config: JointConfig
 
     def __init__(self, config: JointConfig, problem: Problem) -> None:

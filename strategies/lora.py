@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from clbench.finetune import FineTune, FineTuneConfig
 from clbench.models.low_rank import adapters
+from clbench.parallel import Sharding
 from clbench.scenario import Modality
 from clbench.strategy import Problem, strategies
 
@@ -26,6 +27,7 @@ class LoRAConfig(FineTuneConfig):
 class LoRA(FineTune):
     """The bare loop on adapters."""
 
+    spreads = frozenset({Sharding.NONE, Sharding.FULL})
     low_rank = True
     learns = frozenset({Modality.TEXTS})
     config: LoRAConfig

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clbench.folding import Folding, FoldingConfig
+from clbench.parallel import Sharding
 from clbench.strategy import strategies
 
 
@@ -22,4 +23,5 @@ class LoRAMergeConfig(FoldingConfig):
 class LoRAMerge(Folding):
     """Folding adapters, and nothing else."""
 
+    spreads = frozenset({Sharding.NONE, Sharding.FULL})
     config: LoRAMergeConfig

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from clbench.finetune import FineTune, FineTuneConfig
 from clbench.models.model import Model
+from clbench.parallel import Sharding
 from clbench.scenario import Experience
 from clbench.space import Choice, LogUniform, require, searched
 from clbench.strategy import Problem, strategies
@@ -59,6 +60,7 @@ def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 class LwF(FineTune):
     """The loop with a teacher: the model as it was before the experience."""
 
+    spreads = frozenset({Sharding.NONE, Sharding.FULL})
     config: LwFConfig
 
     def __init__(self, config: LwFConfig, problem: Problem) -> None:

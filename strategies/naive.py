@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clbench.finetune import FineTune, FineTuneConfig
+from clbench.parallel import Sharding
 from clbench.strategy import strategies
 
 
@@ -19,3 +20,5 @@ class NaiveConfig(FineTuneConfig):
 @strategies.register(NaiveConfig)
 class Naive(FineTune):
     """The bare loop."""
+
+    spreads = frozenset({Sharding.NONE, Sharding.FULL})

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from clbench.finetune import FineTune, FineTuneConfig
 from clbench.memory import MemoryConfig
+from clbench.parallel import Sharding
 from clbench.space import require
 from clbench.strategy import strategies
 
@@ -30,4 +31,5 @@ class ReplayConfig(FineTuneConfig):
 class Replay(FineTune):
     """The bare loop with an exemplar memory, which `FineTune` brings along."""
 
+    spreads = frozenset({Sharding.NONE, Sharding.FULL})
     config: ReplayConfig

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from clbench.inherited import Inheriting, InheritingConfig, leading
+from clbench.parallel import Sharding
 from clbench.scenario import Experience
 from clbench.space import Uniform, require, searched
 from clbench.strategy import strategies
@@ -57,6 +58,7 @@ def added(before: Tensor, tuned: Tensor, start: Tensor, scale: float) -> Tensor:
 class TaskArithmetic(Inheriting):
     """The loop from one start each time; the start is what is stored, the sum is the model itself."""
 
+    spreads = frozenset({Sharding.NONE, Sharding.FULL})
     config: TaskArithmeticConfig
 
     def begin(self, experience: Experience) -> None:

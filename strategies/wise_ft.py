@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from clbench.inherited import Inheriting, InheritingConfig
+from clbench.parallel import Sharding
 from clbench.scenario import Experience
 from clbench.space import Uniform, require, searched
 from clbench.strategy import strategies
@@ -39,6 +40,7 @@ class WiSEFTConfig(InheritingConfig):
 class WiSEFT(Inheriting):
     """The loop with a mixture at its end."""
 
+    spreads = frozenset({Sharding.NONE, Sharding.FULL})
     config: WiSEFTConfig
 
     def end(self, experience: Experience) -> None:

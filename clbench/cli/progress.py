@@ -52,6 +52,7 @@ class Watch:
 
     def submit(self, run: Run) -> Future[Record]:
         """Hand the run on and watch it."""
+        run = self._executor.placed(run)
         with self._lock:
             self._open.add(run.folder)
         future = self._executor.submit(run)

@@ -55,7 +55,7 @@ def carry_out(jobs: list[Job], plan_only: bool = False) -> int:
     with executors.build(config, widest, prepared[0].study.device) as executor:
         torch.set_num_threads(max(1, cores() // executor.workers))
         for one in prepared:
-            _print_plan(one, executor.workers, console)
+            _print_plan(one, executor, console)
         return 0 if plan_only else _carry_out(prepared, executor, console)
 
 
@@ -114,13 +114,14 @@ def _check_writable(output: Path) -> None:
         raise ClbenchError(f"cannot write to output={output} ({error.strerror}); choose another folder") from error
 
 
-def _print_plan(one: Prepared, workers: int, console: Console) -> None:
+def _print_plan(one: Prepared, executor: Executor, console: Console) -> None:
+    run, workers = executor.placed(one.stages[-1].example), executor.workers
     try:
-        seconds = estimate_seconds(one.stages[-1].example)
+        seconds = estimate_seconds(run)
     except RuntimeError as error:
         raise ClbenchError(f"the model cannot take this scenario's data: {str(error).splitlines()[0]}") from error
     study = one.study
-    title = f"{strategies.name_of(study.strategy)} on {scenarios.name_of(study.scenario)} ({study.device})"
+    title = f"{strategies.name_of(study.strategy)} on {scenarios.name_of(study.scenario)} ({study.device}{run.team})"
     lines = [f"{stage.runs:5} runs: {stage.text}" for stage in one.stages]
     total = f"{one.runs:5} runs, {workers} at a time: about {_duration(seconds * one.runs / workers)} of learning"
     console.print("\n".join((title, *lines, total)), highlight=False, soft_wrap=True)

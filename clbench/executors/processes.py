@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 
 from clbench import engine
 from clbench.environment import cores
-from clbench.executor import Executor, executors
+from clbench.executor import Executor, end_with_parent, executors
 from clbench.record import Record
 from clbench.run import Run
 from clbench.space import require
@@ -64,12 +60,4 @@ def _set_up(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    multiprocessing.connection.wait([parent])
-    os._exit(1)
+    end_with_parent()

@@ -63,6 +63,10 @@ class CausalModel(Model):
         picked: Tensor = states[torch.arange(len(ends), device=ends.device), ends]
         return picked
 
+    def decisions(self, batch: Batch) -> Tensor:
+        """Tokens of the answers, ()."""
+        return answered(batch).sum()
+
     def all_logits(self, batch: Batch) -> Tensor:
         """Logits (M, V) float32 of each token of the answers, row after row; ``(N, L)`` tokens, padded on the right."""
         tokens, wanted = batch["tokens"], answered(batch)

@@ -39,6 +39,10 @@ class Model(nn.Module, ABC):
     def features(self, batch: Batch) -> Tensor:
         """What the backbone makes of each example, (N, F)."""
 
+    def decisions(self, batch: Batch) -> int | Tensor:
+        """M of a batch, (): as many as examples, where a model does not say otherwise."""
+        return len(next(iter(batch.values())))
+
     @abstractmethod
     def all_logits(self, batch: Batch) -> Tensor:
         """Scores (M, outputs) float32 of every output in every decision."""
