@@ -339,7 +339,7 @@ def new_record(run: Run, stream: Stream) -> Record:
         data_digest=stream.digest,
         transform=repr(stream.transform),
         experiences=tuple(
-            ExperienceInfo(e.name, len(e.classes), len(e.train), len(e.test)) for e in stream.experiences
+            ExperienceInfo(e.name, len(e.classes), len(e.train), len(e.test), e.shortened) for e in stream.experiences
         ),
         environment=environment.describe(torch.device(run.device)),
         started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

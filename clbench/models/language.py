@@ -12,7 +12,9 @@ from typing import Any
 from clbench.errors import CheckpointError, ConfigError, IncompatibleError
 from clbench.models import small_llama
 from clbench.models.causal import CausalModel
+from clbench.models.checkpoint import one_line
 from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, ModelConfig
+from clbench.models.hub import reach_hub
 from clbench.models.routed import RoutedModel
 from clbench.models.tokenizer import Tokenizer
 
@@ -151,16 +153,19 @@ def _quiet() -> Iterator[None]:
 
 
 def _loaded(kind: Any, name: str, **options: Any) -> Any:
-    """What ``kind`` loads from a folder, or from the hub where there is no such folder."""
+    """What ``kind`` loads from a folder, or else from the local cache of the hub, or from the hub."""
     where = small_llama.WEIGHTS if name == EMBEDDED_CAUSAL else Path(name).expanduser()
-    source = str(where) if where.is_dir() else name
     try:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
-            return kind.from_pretrained(source, **options)
+            if where.is_dir():
+                return kind.from_pretrained(str(where), **options)
+            with contextlib.suppress(OSError):  # not cached
+                return kind.from_pretrained(name, local_files_only=True, **options)
+            reach_hub()
+            return kind.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"no language model {name!r}: it is neither a folder with config.json, weights and tokenizer nor a name "
-            f"that the Hugging Face hub answers to ({first})"
+            f"that the Hugging Face hub answers to ({one_line(error)}); name a folder with model.name=FOLDER"
         ) from error
