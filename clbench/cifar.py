@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 from pathlib import Path
 
 import torch
 
 from clbench.errors import DataError
+from clbench.places import places
 from clbench.table import Source, place
 
 CLASSES = 100
@@ -20,12 +20,11 @@ def find(root: Path | None) -> Path:
     Raises:
         DataError: nothing is there and nothing can be downloaded.
     """
-    shared = os.environ.get("CLBENCH_DATA")
-    places = [folder for folder in (root, Path(shared) if shared else None) if folder is not None]
-    for folder in places:
+    searched = places(root)
+    for folder in searched:
         if (folder / "cifar-100-python").is_dir():
             return folder
-    return _download(places[0] if places else Path.home() / ".cache" / "clbench")
+    return _download(searched[0] if searched else Path.home() / ".cache" / "clbench")
 
 
 def _download(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 
 from clbench.errors import DataError
 from clbench.registry import unknown
-from clbench.rows import Row, checked, hub_rows, read_object, read_rows
+from clbench.rows import Row, checked, holds_object, hub_rows, read_object, read_rows
 from clbench.scoring import SCORES
 from clbench.suites import LONG_SEQUENCE_ORDERS, SUPERNI_ORDERS, TRACE_ORDER, TRACE_SCORES
 
@@ -71,6 +71,8 @@ class Fields:
 
 
 INPUT_OUTPUT, PROMPT_ANSWER = Fields(), Fields(input="prompt", output="answer")
+PARTS = ("train", "test", "Instances")
+"""What a file with all of a task calls its rows."""
 
 
 def read_superni(folder: Path, name: str) -> TextTask:
@@ -117,7 +119,7 @@ def read_trace(folder: Path, name: str) -> TextTask:
     )
 
 
-def read_task(path: Path, score: str, name: str | None = None) -> TextTask:
+def read_task(path: Path, score: str, name: str | None = None, fields: Fields = INPUT_OUTPUT) -> TextTask:
     """One file with a definition and all rows, each with ``input`` and ``output`` (an answer or a list).
 
     Either ``{"definition", "train", "test"}`` or, as Natural Instructions has it, ``{"Definition", "Instances"}``, of
@@ -127,22 +129,23 @@ def read_task(path: Path, score: str, name: str | None = None) -> TextTask:
         path: of the file.
         score: a name in `clbench.scoring.SCORES`.
         name: of the task; the file's stem where None.
+        fields: what is read of each row; its instruction is the definition where they name none.
 
     Raises:
         DataError: the file is not there, is in neither layout, or has a row that is not as it should be.
     """
     data = read_object(path)
     if "train" in data:
-        train, test = _part(data, "train", path, empty=True), _part({"test": [], **data}, "test", path)
+        train, test = _part(data, "train", path, fields, empty=True), _part({"test": [], **data}, "test", path, fields)
     else:
-        train, test = hold_out(_part(data, "Instances", path, empty=True), str(path))
+        train, test = hold_out(_part(data, "Instances", path, fields, empty=True), str(path))
     return TextTask(name or path.stem, score, train, test)
 
 
 def read_file(
     path: Path, fields: Fields = INPUT_OUTPUT, score: str = "exact_match", name: str | None = None
 ) -> TextTask:
-    """Rows of one file, a JSON list of objects or an object per line, with a test set held out (`hold_out`).
+    """One file: `read_task`'s, or rows, a JSON list of objects or an object per line, with a test set held out.
 
     Args:
         path: of the file.
@@ -153,6 +156,8 @@ def read_file(
     Raises:
         DataError: the file is not there, or has a line or a row that is not as it should be.
     """
+    if holds_object(path, PARTS):
+        return read_task(path, score, name, fields)
     train, test = hold_out(_examples(read_rows(path), fields), str(path))
     return TextTask(name or path.stem, score, train, test)
 
@@ -163,6 +168,22 @@ def read_files(
     """As `read_file`, with the test rows in a file of their own; the task is named after the training file."""
     rows = read_rows(train), read_rows(test)
     return TextTask(name or train.stem, score, _examples(rows[0], fields), _examples(rows[1], fields))
+
+
+def read_questions(path: Path) -> tuple[TextExample, ...]:
+    """Questions of one file to be asked only: the test rows of `read_task`'s layouts, or all rows of a plain file.
+
+    Raises:
+        DataError: the file is not there, has no such rows, or one that is not as it should be.
+    """
+    if not holds_object(path, PARTS):
+        found = _examples(read_rows(path), INPUT_OUTPUT)
+    else:
+        data = read_object(path)
+        found = _part(data, "Instances" if "Instances" in data else "test", path)
+    if not found:
+        raise DataError(f"{path} has no questions; give some or leave it out")
+    return found
 
 
 def read_hub(
@@ -247,13 +268,16 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
-def _part(data: dict[str, Any], key: str, path: Path, empty: bool = False) -> tuple[TextExample, ...]:
+def _part(
+    data: dict[str, Any], key: str, path: Path, fields: Fields = INPUT_OUTPUT, empty: bool = False
+) -> tuple[TextExample, ...]:
     """The rows under one key, with the file's definition as their instruction."""
     if key not in data:
-        raise DataError(f"{path} holds neither train and test rows nor Instances; it has: {', '.join(data)}")
+        wanted = "test rows" if key == "test" else "train and test rows"
+        raise DataError(f"{path} holds neither {wanted} nor Instances; it has: {', '.join(data)}")
     definition = data.get("definition", data.get("Definition")) or ""
     instruction = definition[0] if isinstance(definition, list) else definition
-    return _examples(checked(data[key], f"{path}, {key} row"), INPUT_OUTPUT, str(instruction), empty)
+    return _examples(checked(data[key], f"{path}, {key} row"), fields, str(instruction), empty)
 
 
 def _examples(

@@ -381,7 +381,7 @@ def new_record(run: Run, stream: Stream) -> Record:
         data_digest=stream.digest,
         transform=repr(stream.transform),
         experiences=tuple(
-            ExperienceInfo(e.name, len(e.classes), len(e.train), len(e.test)) for e in stream.experiences
+            ExperienceInfo(e.name, len(e.classes), len(e.train), len(e.test), e.shortened) for e in stream.experiences
         ),
         environment=replace(where, device=where.device + run.team),
         started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

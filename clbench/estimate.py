@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import torch
 
-from clbench.engine import build_strategy, learn, open_stream
+from clbench.engine import build_strategy, learn
 from clbench.errors import DivergedError
 from clbench.run import Run
 from clbench.scenario import Experience, Stream
@@ -22,13 +22,12 @@ from clbench.strategy import strategies
 EXAMPLES = 64  # of each experience
 
 
-def estimate_seconds(run: Run) -> float:
-    """Roughly how long a run will learn. Also the earliest moment at which all of it has been put together once.
+def estimate_seconds(run: Run, stream: Stream) -> float:
+    """Roughly how long a run will learn its stream. Also the earliest moment at which all of it has been put together.
 
     Raises:
         ClbenchError: the run cannot be put together.
     """
-    stream = open_stream(run)
     slices = replace(stream, experiences=tuple(_slice(experience) for experience in stream.experiences[:3]))
     epochs = getattr(run.strategy, "epochs", None)
     once, twice = (_seconds(run, slices, passes) for passes in ((1, 2) if epochs else (None, None)))

@@ -43,12 +43,6 @@ class ImageFolder:
     test: tuple[tuple[ImageFile, ...], ...]
 
 
-def places(root: Path | None) -> list[Path]:
-    """Where data are looked for: ``data.root``, then the folder that ``CLBENCH_DATA`` names."""
-    shared = os.environ.get("CLBENCH_DATA")
-    return [folder for folder in (root, Path(shared) if shared else None) if folder is not None]
-
-
 def split_folders(root: Path) -> tuple[Path, Path]:
     """The training and the test folder.
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from clbench.errors import ClbenchError, DataError
 
-SCHEMA = 3
+SCHEMA = 4
 OF_LANGUAGE_MODELS = {
     "dtype": "float32",
     "gradient_checkpointing": False,
@@ -43,6 +43,7 @@ OF_LANGUAGE_MODELS = {
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda raw: {"transform": ""} | raw,  # was not written down
     2: lambda raw: raw | {"probes": [], "model_config": OF_LANGUAGE_MODELS | raw["model_config"]},
+    3: lambda raw: raw | {"experiences": [{"shortened": 0} | row for row in raw["experiences"]]},  # there were none
 }
 """From schema version n (the key) to n + 1: a function of the JSON object as it was read."""
 
@@ -99,6 +100,7 @@ class ExperienceInfo:
     classes: int  # classes that are new in it
     train: int  # examples
     test: int  # examples
+    shortened: int = 0  # texts among them that were too long and lost a part
 
 
 @dataclass(frozen=True)

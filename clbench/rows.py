@@ -6,12 +6,14 @@ Files are UTF-8; rows and lines are counted from 1.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clbench.errors import ConfigError, DataError
+
+END_OF_TEXT = "<|endoftext|>"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,21 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
+def holds_object(path: Path, fields: Collection[str]) -> bool:
+    """Whether a file is one object with one of these fields, and neither a list nor an object per line.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    text = _read(path)
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        return not set(fields).isdisjoint(json.loads(text))
+    except json.JSONDecodeError:
+        return False
+
+
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file: a JSON list of objects, or one object per line (blank lines are skipped).
 
@@ -83,6 +100,18 @@ def read_rows(path: Path) -> list[Row]:
     # str.splitlines would also cut at line separators that may stand inside a JSON string.
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     return [_row(_parsed(line, path, number), f"{path}, line {number}") for number, line in lines]
+
+
+def read_texts(path: Path) -> list[str]:
+    """Plain texts of one file, parted by ``<|endoftext|>``, without white space at their ends.
+
+    Raises:
+        DataError: the file cannot be read or holds no text.
+    """
+    texts = [text.strip() for text in _read(path).split(END_OF_TEXT) if text.strip()]
+    if not texts:
+        raise DataError(f"{path} is empty; a text, or texts parted by {END_OF_TEXT}, was expected")
+    return texts
 
 
 def checked(values: Any, place: str) -> list[Row]:

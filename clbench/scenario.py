@@ -50,6 +50,7 @@ class Experience:
         test: held-out examples of the same classes.
         classes: labels that are new here.
         outputs: classes a learner may answer with once this experience has been learnt.
+        shortened: how many of its texts, for training and test, were too long and lost a part.
     """
 
     index: int
@@ -58,6 +59,7 @@ class Experience:
     test: Table
     classes: tuple[int, ...]
     outputs: int
+    shortened: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from clbench import folders
 from clbench.crops import pretrained_transform
 from clbench.cut import CutConfig
 from clbench.errors import DataError
+from clbench.places import places
 from clbench.record import Part
 from clbench.scenario import Scenario, Stream, class_stream, half_of_classes, scenarios
 from clbench.space import require
@@ -79,5 +80,5 @@ class Folder(Scenario):
         if path is None:
             raise DataError("scenario.path=FOLDER is missing: it holds train/ and test/, each with a folder per class")
         path = path.expanduser()
-        tried = [path, *(place / path for place in folders.places(self.root))]
+        tried = [path, *(place / path for place in places(self.root))]
         return next((folder for folder in tried if folder.is_dir()), path)

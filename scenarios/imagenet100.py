@@ -27,6 +27,7 @@ from clbench import folders
 from clbench.crops import CropTransform, evaluation_resize
 from clbench.cut import CutConfig
 from clbench.errors import DataError
+from clbench.places import places
 from clbench.record import Part
 from clbench.scenario import Scenario, Stream, class_stream, half_of_classes, scenarios
 from clbench.space import require
@@ -126,7 +127,7 @@ def find(root: Path | None) -> Path:
     Raises:
         DataError: none of the usual places has one.
     """
-    searched = folders.places(root)
+    searched = places(root)
     for place in searched:
         for name in NAMES:
             if folders.class_folders(place / name / "train"):

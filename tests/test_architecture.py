@@ -16,17 +16,17 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "rows", "suites"),
+    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "places", "rows", "suites"),
     ("metrics", "table", "environment", "search", "report", "scoring"),
     (
         *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
-        *("answers", "corpora", "grouping", "probe", "tokens"),
+        *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
     ),
     ("gaussians", "alignment", "prototypes", "parallel"),
     ("scenario", "cut"),
     ("strategy",),
     ("run", "finetune", "features", "frozen", "inherited", "half", "gradients", "folding", "avalanche"),
-    ("engine", "protocol", "pretrain", "estimate", "text"),
+    ("engine", "protocol", "pretrain", "estimate", "text", "text_probes", "text_suite", "harness"),
     ("executor",),
     ("executors", *PLUGINS),
     ("config",),
@@ -48,6 +48,7 @@ ONLY = {
     "rouge_score": ("clbench.scoring",),
     "rapidfuzz": ("clbench.scoring",),
     "datasets": ("clbench.rows",),
+    "lm_eval": ("clbench.harness",),
 }
 """Packages that only some modules may import."""
 

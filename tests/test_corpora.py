@@ -153,7 +153,7 @@ def test_lines_are_read_as_a_list_is(tmp_path: Path) -> None:
         (lambda d: read_superni(d, "lacks"), r"lacks\.json, test row 2 lacks the field 'output'; its fields: input"),
         (lambda d: read_superni(d, "empty"), r"empty\.json, test row 1: field 'output' is an empty answer"),
         (lambda d: read_file(d / "empty_row.json"), r"empty_row\.json, row 3: field 'output' is an empty answer"),
-        (lambda d: read_file(d / "good.json", Fields("x")), r"good\.json, line 1 lacks the field 'x'"),
+        (lambda d: read_file(d / "good.json", Fields("x")), r"good\.json, train row 1 lacks the field 'x'"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, read: Callable[[Path], object], message: str) -> None:

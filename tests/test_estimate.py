@@ -61,7 +61,7 @@ def test_what_an_epoch_costs_and_what_is_paid_once_are_told_apart(
     stream = open_stream(run)
     sizes = [len(e.train) for e in stream.experiences]
     visits = sum(sum(sizes[: i + 1]) for i in range(len(sizes))) if name == "joint" else sum(sizes)
-    assert estimate.estimate_seconds(run) == pytest.approx(0.01 * 20 * visits + 0.05 * sum(sizes))
+    assert estimate.estimate_seconds(run, stream) == pytest.approx(0.01 * 20 * visits + 0.05 * sum(sizes))
 
 
 def test_a_method_that_trains_in_the_first_experience_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,5 +69,6 @@ def test_a_method_that_trains_in_the_first_experience_alone(tmp_path: Path, monk
     monkeypatch.setattr(estimate, "time", clock)
     monkeypatch.setattr(estimate, "learn", clock.learn)
     run = run_of("naive", tmp_path, epochs=20)
-    sizes = [len(e.train) for e in open_stream(run).experiences]
-    assert estimate.estimate_seconds(run) == pytest.approx(0.01 * 20 * sizes[0] + 0.05 * sum(sizes))
+    stream = open_stream(run)
+    sizes = [len(e.train) for e in stream.experiences]
+    assert estimate.estimate_seconds(run, stream) == pytest.approx(0.01 * 20 * sizes[0] + 0.05 * sum(sizes))

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from clbench.cli.progress import Watch
 from clbench.config import Job
+from clbench.engine import open_stream
 from clbench.environment import cores
 from clbench.errors import ClbenchError, ConfigError
 from clbench.estimate import estimate_seconds
@@ -20,7 +21,7 @@ from clbench.protocol import Protocol, RunError, Stage, Study, protocols
 from clbench.record import Record
 from clbench.report import summary
 from clbench.run import resolved_model
-from clbench.scenario import scenarios
+from clbench.scenario import Stream, scenarios
 from clbench.strategy import strategies
 
 
@@ -117,14 +118,23 @@ def _check_writable(output: Path) -> None:
 def _print_plan(one: Prepared, executor: Executor, console: Console) -> None:
     run, workers = executor.placed(one.stages[-1].example), executor.workers
     try:
-        seconds = estimate_seconds(run)
+        stream = open_stream(run)
+        seconds = estimate_seconds(run, stream)
     except RuntimeError as error:
         raise ClbenchError(f"the model cannot take this scenario's data: {str(error).splitlines()[0]}") from error
     study = one.study
     title = f"{strategies.name_of(study.strategy)} on {scenarios.name_of(study.scenario)} ({study.device}{run.team})"
     lines = [f"{stage.runs:5} runs: {stage.text}" for stage in one.stages]
     total = f"{one.runs:5} runs, {workers} at a time: about {_duration(seconds * one.runs / workers)} of learning"
-    console.print("\n".join((title, *lines, total)), highlight=False, soft_wrap=True)
+    console.print("\n".join((title, *lines, total, *_shortened(stream))), highlight=False, soft_wrap=True)
+
+
+def _shortened(stream: Stream) -> list[str]:
+    """That some texts lose a part, and in which experiences."""
+    found = {e.name: e.shortened for e in stream.experiences if e.shortened}
+    texts = sum(len(e.train) + len(e.test) for e in stream.experiences)
+    where = ", ".join(f"{name} {count}" for name, count in found.items())
+    return [f"{sum(found.values()):5} of {texts} texts are too long and lose a part: {where}"] if found else []
 
 
 def _duration(seconds: float) -> str:

@@ -13,6 +13,8 @@ from clbench.models.model import Model
 from clbench.table import Batch
 from clbench.tokens import answered
 
+TOKENS = 1 << 15  # of prompts and answers that are generated at a time, whose keys and values are kept
+
 
 class CausalModel(Model):
     """A causal language model that learns and gives answers. Batches are those of `clbench.tokens`.
@@ -100,6 +102,12 @@ class CausalModel(Model):
     def predict(self, batch: Batch) -> Tensor:
         """The likeliest tokens one by one, (N, A) int64 with A <= ``new_tokens``; `pad` behind each EOS."""
         tokens, prompt = batch["tokens"], batch["prompt"].long()
+        rows = max(1, TOKENS // (tokens.shape[1] + self.new_tokens))
+        parts = [self._generate(*part) for part in zip(tokens.split(rows), prompt.split(rows), strict=True)]
+        longest = max(part.shape[1] for part in parts)
+        return torch.cat([F.pad(part, (0, longest - part.shape[1]), value=self.pad) for part in parts])
+
+    def _generate(self, tokens: Tensor, prompt: Tensor) -> Tensor:
         width = int(prompt.max())
         place = torch.arange(width, device=tokens.device) - (width - prompt[:, None])
         padded = tokens.gather(1, place.clamp_min(0)).masked_fill(place < 0, self.pad)

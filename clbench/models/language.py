@@ -15,6 +15,7 @@ from clbench.models import small_llama
 from clbench.models.causal import CausalModel
 from clbench.models.checkpoint import one_line
 from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, HeadKind, ModelConfig
+from clbench.models.hub import reach_hub
 from clbench.models.routed import RoutedModel, without_peft_warnings
 from clbench.models.tokenizer import Tokenizer
 
@@ -196,12 +197,20 @@ def quiet() -> Iterator[None]:
 
 
 def _loaded(kind: Any, name: str, **options: Any) -> Any:
-    """What ``kind`` loads from a folder, or from the hub where there is no such folder."""
+    """What ``kind`` loads from a folder, or else from the local cache of the hub, or from the hub."""
     where = small_llama.WEIGHTS if name == EMBEDDED_CAUSAL else Path(name).expanduser()
     try:
         with quiet():
-            return kind.from_pretrained(str(where) if where.is_dir() else name, **options)
+            if where.is_dir():
+                return kind.from_pretrained(str(where), **options)
+            with contextlib.suppress(OSError):  # not cached
+                return kind.from_pretrained(name, local_files_only=True, **options)
+            reach_hub()
+            return kind.from_pretrained(name, **options)
     except Exception as error:  # broken files fail in as many ways as there are readers
-        missing = f"no language model {name!r}: it is neither a folder nor a name that the Hugging Face hub answers to"
+        missing = (
+            f"no language model {name!r}: it is neither a folder nor a name that the Hugging Face hub answers to; name a "
+            "folder with model.name=FOLDER"
+        )
         broken = f"{kind.__name__} of transformers cannot load {where}, which needs config.json, weights and tokenizer"
         raise CheckpointError(f"{broken if where.is_dir() else missing} ({one_line(error)})") from error

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,9 @@ from torch import nn
 
 from clbench.errors import CheckpointError, IncompatibleError
 from clbench.models.checkpoint import Weights, load_weights, one_line
+from clbench.models.hub import reach_hub
 
 WEIGHTS_FILE = "model.safetensors"
-CONNECT_SECONDS = 5.0
 
 
 def timm_names() -> list[str]:
@@ -72,7 +70,7 @@ def published_weights(name: str) -> Path:
         CheckpointError: there are none, or they are not cached and cannot be fetched.
     """
     import timm
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     entry = timm.get_pretrained_cfg(name)
     repository = None if entry is None else entry.hf_hub_id
@@ -83,20 +81,10 @@ def published_weights(name: str) -> Path:
     if isinstance(cached, str):
         return Path(cached)
     try:
-        # hf_hub_download repeats failed requests for most of a minute; a machine without network is told at once
-        _reach(constants.ENDPOINT)
+        reach_hub()
         return Path(hf_hub_download(repository, WEIGHTS_FILE))
     except Exception as error:  # the hub, the network and the disk each have exceptions of their own
         raise CheckpointError(f"weights of timm/{name} cannot be fetched ({one_line(error)}); {way_out}") from error
-
-
-def _reach(address: str) -> None:
-    """Raise OSError unless something answers, through a proxy where the environment names one."""
-    request = urllib.request.Request(address, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
-    except urllib.error.HTTPError as answer:
-        answer.close()
 
 
 def _created(name: str, shape: tuple[int, int, int]) -> Any:

@@ -51,12 +51,20 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens."""
-        if not texts:
-            return []
-        ids: list[list[int]] = self.fast(list(texts), add_special_tokens=False, return_attention_mask=False)[
-            "input_ids"
-        ]
-        return ids
+        return self._tokenized(texts)["input_ids"] if texts else []
+
+    def starts(self, text: str) -> list[int]:
+        """Where each token of a text begins, in characters.
+
+        Raises:
+            ConfigError: this tokenizer cannot tell.
+        """
+        if not self.fast.is_fast:
+            raise ConfigError(
+                f"the tokenizer of {self.name} does not tell where tokens begin, so inputs that are too long cannot "
+                "be cut; cut prompts instead: scenario.shorten=prompt"
+            )
+        return [start for start, _ in self._tokenized([text], return_offsets_mapping=True)["offset_mapping"][0]]
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Texts of token ids, special tokens left out."""
@@ -75,3 +83,8 @@ class Tokenizer:
         made: str = self.fast.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
         bos = self.fast.bos_token or ""
         return made.removeprefix(bos) if bos else made
+
+    def _tokenized(self, texts: Sequence[str], **options: bool) -> dict[str, list[Any]]:
+        # verbose: it would warn of texts that are longer than the model's context, which are cut afterwards
+        made = self.fast(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False, **options)
+        return dict(made)

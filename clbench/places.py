@@ -1,0 +1,52 @@
+"""Where data are looked for on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from clbench.errors import DataError
+
+
+def places(root: Path | None) -> list[Path]:
+    """Where data are looked for: ``data.root``, then the folder that ``CLBENCH_DATA`` names."""
+    shared = os.environ.get("CLBENCH_DATA")
+    return [folder for folder in (root, Path(shared) if shared else None) if folder is not None]
+
+
+def text_folder(root: Path | None, names: Sequence[str]) -> Path:
+    """The folder of a suite of text tasks: ``text/NAME/`` or ``NAME/`` in one of the `places`.
+
+    Args:
+        root: ``data.root``.
+        names: that the folder may have.
+
+    Raises:
+        DataError: there is none.
+    """
+    searched = places(root)
+    for place in searched:
+        for name in names:
+            for folder in (place / "text" / name, place / name):
+                if folder.is_dir():
+                    return folder
+    where = " or ".join(map(str, searched)) or "data.root (not given) or CLBENCH_DATA (not set)"
+    raise DataError(
+        f"no folder text/{names[0]}/ or {names[0]}/ under {where}; put the tasks there and name the folder that holds "
+        "it: data.root=FOLDER"
+    )
+
+
+def find_file(root: Path | None, path: Path) -> Path:
+    """A file, looked for from here, then in the `places`.
+
+    Raises:
+        DataError: it is in none of them.
+    """
+    path = path.expanduser()
+    for place in (Path(), *places(root)):
+        if (place / path).is_file():
+            return place / path
+    where = ", ".join(map(str, ("here", *places(root))))
+    raise DataError(f"no file {str(path)!r} (looked from: {where}); name one that is there")
