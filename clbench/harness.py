@@ -70,7 +70,7 @@ class HarnessProbe(Probe):
             IncompatibleError: the strategy has no single network, or the metric is no share.
             DataError: the harness cannot run the task.
         """
-        model = getattr(strategy, "model", None)
+        model: Any = getattr(strategy, "model", None)
         if not hasattr(model, "network") or getattr(model, "routed", False):
             raise IncompatibleError(
                 f"{self.name} asks one network, and {type(strategy).__name__} has none or several; leave "

@@ -16,6 +16,7 @@ from clbench import engine, record
 from clbench.digest import state_digest
 from clbench.errors import ClbenchError, DataError, IncompatibleError
 from clbench.models.config import EMBEDDED, ModelConfig
+from clbench.parallel import Peers
 from clbench.protocol import Study, evaluation_run
 from clbench.record import Part, Record, Selection, Setting, Status
 from clbench.run import Run
@@ -182,7 +183,7 @@ def test_a_diverged_run_is_kept_with_the_reason(tmp_path: Path) -> None:
 
 def test_data_that_changed_under_a_run_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(tmp_path)
-    session = engine._Session(run)
+    session = engine._Session(run, Peers())
     run.folder.mkdir(parents=True)
     session._experience(session._begin_or_resume(), session.stream.experiences[0])
     scenario, _ = scenarios.load("digits")

@@ -37,7 +37,12 @@ def characters() -> Tokenizer:
 
 
 def rows(words: Tokenizer, shorten: Shorten = Shorten.INPUT, **values: Any) -> Rows:
-    settings = {"template": "{instruction}: {input}=", "chat": False, "longest": 40, "max_answer": 8} | values
+    settings: dict[str, Any] = {
+        "template": "{instruction}: {input}=",
+        "chat": False,
+        "longest": 40,
+        "max_answer": 8,
+    } | values
     return Rows(words=words, shorten=shorten, **settings)
 
 
@@ -150,7 +155,7 @@ def test_inside_a_chat_template_the_input_is_cut() -> None:
 def test_a_tokenizer_that_cannot_tell_where_tokens_begin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     words = characters()
     monkeypatch.setattr(type(words.fast), "is_fast", False)
-    with pytest.raises(ConfigError, match="characters does not tell where tokens begin.*scenario.shorten=prompt"):
+    with pytest.raises(ConfigError, match=r"characters does not tell where tokens begin.*scenario\.shorten=prompt"):
         row(rows(words), "reverse", "x" * 50)
 
 

@@ -11,27 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from clbench import probe as probes
 from clbench import text
 from clbench.corpora import TextExample, TextTask
-from clbench.errors import CheckpointError, ConfigError, DataError, IncompatibleError
+from clbench.errors import CheckpointError, ConfigError, IncompatibleError
 from clbench.models import small_llama
 from clbench.models.config import ModelConfig
 from clbench.models.tokenizer import Tokenizer
-from clbench.probe import Unit
+from clbench.probe import AnswerProbe, LikelihoodProbe, Unit
+from clbench.prompts import Rows, Shorten
 from clbench.record import Part, Setting
 from clbench.scenario import Stream
 from clbench.table import Batch, Source
-from clbench.text import (
-    AnswerProbe,
-    LikelihoodProbe,
-    Order,
-    Rows,
-    TextAnswers,
-    TextConfig,
-    TextScenario,
-    data_folder,
-    digest_of,
-)
+from clbench.text import Order, TextAnswers, TextConfig, TextScenario, digest_of
 
 NAMES = ["pear", "fig", "apple", "plum"]
 WORDS = Tokenizer(small_llama.tokenizer(), "characters")
@@ -62,7 +54,8 @@ class Fruit(TextScenario):
 
 
 def config(**values: Any) -> TextConfig:
-    return TextConfig(**{"template": "{instruction}{input}=", "max_answer": 8} | values)
+    settings: dict[str, Any] = {"template": "{instruction}{input}=", "max_answer": 8} | values
+    return TextConfig(**settings)
 
 
 def fruit(model: str = "small_llama", **values: Any) -> Fruit:
@@ -182,11 +175,15 @@ def test_an_answer_that_is_too_long_names_its_task(monkeypatch: pytest.MonkeyPat
     long = [task("pear"), replace(task("fig"), train=(example("fig", 1, "a" * 8),))]
     monkeypatch.setattr(Fruit, "tasks", lambda self, seed: [*long, task("apple"), task("plum")])
     message = (
-        r"^an answer of task fig has 9 tokens with EOS, more than scenario.max_answer=8; raise it \(a row has 128\)$"
+        r"^a row of fig has 7 tokens of prompt and 9 of answer; there is room for 119 and 8: raise scenario.longest"
     )
     with pytest.raises(IncompatibleError, match=message):
-        fruit().stream(0)
-    fruit(max_answer=9).stream(0)
+        fruit(shorten=Shorten.NOTHING).stream(0)
+    fruit(shorten=Shorten.NOTHING, max_answer=9).stream(0)
+    cut = fruit().stream(0).experiences[1]
+    assert cut.shortened == 1
+    row = next(cut.train.batches(1))
+    assert WORDS.decode([row["tokens"][0, int(row["prompt"][0]) : int(row["length"][0])].tolist()]) == ["aaaaaaaa"]
 
 
 def test_a_prompt_without_room_loses_its_beginning_alike_in_training_and_test() -> None:
@@ -245,13 +242,15 @@ def test_checking_looks_at_the_model_that_is_asked_for(tmp_path: Path) -> None:
 
 
 def rows(**values: Any) -> Rows:
-    return Rows(Tokenizer(small_llama.tokenizer(), "characters"), config(**values), 40)
+    told = config(**values)
+    words = Tokenizer(small_llama.tokenizer(), "characters")
+    return Rows(words, told.template, told.chat, told.shorten, 40, told.max_answer)
 
 
 def test_a_chat_puts_the_template_s_text_into_the_tokenizer_s_own() -> None:
     made = rows(chat=True)
     made.words.fast.chat_template = "{{ bos_token }}{% for m in messages %}user {{ m['content'] }} answer{% endfor %}"
-    assert made.prompt(example("pear", 3)) == "user pear: 3= answer"
+    assert made.prompt("pear: ", "3") == "user pear: 3= answer"
     batch = made.columns([example("pear", 3)], ["pear"])
     assert read({name: column for name, column in batch.items() if name != "instruction"}) == [
         ("user pear: 3= answer", "p3")
@@ -341,7 +340,7 @@ class Parrot:
 
 
 def test_an_answer_probe_counts_right_answers_over_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "BATCH", 4)
+    monkeypatch.setattr(probes, "BATCH", 4)
     found = [example("pear", i % 3) for i in range(10)]
     probe = AnswerProbe("fruit", rows().source([("fruit", found)], ALL, numbered=True), answers(found))
     parrot = Parrot("p1")
@@ -351,21 +350,11 @@ def test_an_answer_probe_counts_right_answers_over_all_batches(monkeypatch: pyte
 
 
 def test_a_likelihood_probe_sums_nats_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "BATCH", 2)
+    monkeypatch.setattr(probes, "BATCH", 2)
     made = rows()
     source = Source(made.columns([example("pear", 1), example("fig", 20), example("fig", 3)], ["any"] * 3))
-    probe, parrot = LikelihoodProbe("ease", source), Parrot("")
-    total, count = probe.measure(parrot)
+    ease, parrot = LikelihoodProbe("ease", source), Parrot("")
+    total, count = ease.measure(parrot)
     assert count == 3 + 4 + 3  # p1, f20 and f3 with their ends
     assert total == pytest.approx(-0.25 * (3 * 1 + 4 * 2 + 3 * 2))
-    assert probe.unit is Unit.LOG_LIKELIHOOD
-
-
-def test_data_are_looked_for_under_the_root_first(tmp_path: Path) -> None:
-    for base in ("one", "two"):
-        (tmp_path / base / "tasks").mkdir(parents=True)
-    assert data_folder(tmp_path / "one", "tasks", str(tmp_path / "two")) == tmp_path / "one" / "tasks"
-    assert data_folder(tmp_path / "none", "tasks", str(tmp_path / "two")) == tmp_path / "two" / "tasks"
-    assert data_folder(None, "tasks", str(tmp_path / "two")) == tmp_path / "two" / "tasks"
-    with pytest.raises(DataError, match=r"^no folder 'tasks' under data.root or CLBENCH_DATA"):
-        data_folder(None, "tasks", None)
+    assert ease.unit is Unit.LOG_LIKELIHOOD

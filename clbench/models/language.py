@@ -209,8 +209,8 @@ def _loaded(kind: Any, name: str, **options: Any) -> Any:
             return kind.from_pretrained(name, **options)
     except Exception as error:  # broken files fail in as many ways as there are readers
         missing = (
-            f"no language model {name!r}: it is neither a folder nor a name that the Hugging Face hub answers to; name a "
-            "folder with model.name=FOLDER"
+            f"no language model {name!r}: it is neither a folder nor a name that the Hugging Face hub answers to; name "
+            "a folder with model.name=FOLDER"
         )
         broken = f"{kind.__name__} of transformers cannot load {where}, which needs config.json, weights and tokenizer"
         raise CheckpointError(f"{broken if where.is_dir() else missing} ({one_line(error)})") from error

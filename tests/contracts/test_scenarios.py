@@ -12,17 +12,27 @@ import torch
 from clbench.errors import DataError, LeakError
 from clbench.record import Part, Setting
 from clbench.scenario import Handle, Modality, Scenario, Stream, scenarios
+from clbench.suites import LONG_SEQUENCE_ORDERS, SUPERNI_ORDERS, TRACE_ORDER
 from tests.learning import skip_without_package
 from tests.pictures import make_folder
+from tests.texts import EMBEDDED, SHORT, make_files, make_trace
 
 GIVEN: dict[str, dict[str, Any]] = {
     "avalanche": {"name": "tests.avalanche_benchmarks:digits"},
     "folder": {"path": Path("imagenet100")},
+    "superni": SHORT,
+    "long_sequence": SHORT,
+    "trace": SHORT,
+    "tasks": {**SHORT, "files": [f"superni15/{name}.json" for name in SUPERNI_ORDERS[1][:4]]},
 }
 """What a scenario that has no data of its own is told."""
 
 MADE = {"digits", "glyphs", "imagenet100", "instructions", *GIVEN}
 """Scenarios whose data come with a package, are drawn, or are made here."""
+
+
+TEXTS = ("superni", "long_sequence", "trace", "tasks")
+"""Scenarios whose files are made here, for a model that comes with the package."""
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +41,25 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_folder(tmp_path_factory.mktemp("data") / "imagenet100", lists["podnet"]).parent
 
 
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("texts")
+    make_files(root / "superni15", SUPERNI_ORDERS[1])
+    make_files(root / "long_sequence", LONG_SEQUENCE_ORDERS[4])
+    make_trace(root / "trace", TRACE_ORDER)
+    return root
+
+
 @pytest.fixture(params=scenarios.names())
 def scenario(request: pytest.FixtureRequest) -> Scenario:
     skip_without_package(request.param)
     if request.param not in MADE and "CLBENCH_DATA" not in os.environ:
         pytest.skip("CLBENCH_DATA is not set, and nothing is downloaded in tests")
     cls, config = scenarios.load(request.param)
-    root = request.getfixturevalue("pictures") if request.param in ("folder", "imagenet100") else None
-    found = cls(config(**GIVEN.get(request.param, {})), root)
+    fixtures = {"folder": "pictures", "imagenet100": "pictures", **dict.fromkeys(TEXTS, "texts")}
+    root = request.getfixturevalue(fixtures[request.param]) if request.param in fixtures else None
+    model = EMBEDDED if request.param in TEXTS else None
+    found = cls(config(**GIVEN.get(request.param, {})), root, "cpu", model)
     try:
         found.check(Part.WHOLE)
     except DataError as error:
