@@ -21,6 +21,7 @@ from clbench.protocol import Study, evaluation_run
 from clbench.record import Part, ProbeMeasurement, Record, Selection, Setting, Status
 from clbench.run import Run, weights_of
 from clbench.scenario import scenarios
+from clbench.space import starts
 from clbench.strategy import strategies
 from tests.learning import skip_without_package
 
@@ -43,9 +44,8 @@ def make(folder: Path, name: str = "replay", setting: Setting = Setting.CLASS_IN
 
 def make_texts(folder: Path, name: str = "naive", adapter: AdapterConfig | None = None, **values: object) -> Run:
     """Four tasks on letters and digits with few examples, for the embedded language model."""
-    _, scenario = scenarios.load("instructions")
-    _, config = strategies.load(name)
-    values = {"epochs": 1, "batch_size": 16, "lr": 5e-3} | values
+    (source, scenario), (_, config) = scenarios.load("instructions"), strategies.load(name)
+    values = starts(config, source.training) | {"lr": 5e-3} | values
     model = ModelConfig(EMBEDDED_CAUSAL, adapter=adapter or AdapterConfig())
     study = Study(scenario(train_per_task=48, test_per_task=8), config(**values), model, "cpu", folder)
     return evaluation_run(study, "single", 0, Part.EVALUATION_HALF, Selection(by="given"))
