@@ -22,6 +22,9 @@ from clbench.seeding import isolated
 from clbench.space import starts
 from clbench.strategy import Problem, strategies
 
+OF_CLASSES = (Setting.CLASS_INCREMENTAL, Setting.TASK_INCREMENTAL)
+"""Settings of streams of images."""
+
 
 def skip_without_package(name: str) -> None:
     """Skip the test where a plugin needs a package that is not installed."""

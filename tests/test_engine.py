@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 import subprocess
@@ -14,14 +15,16 @@ import torch
 
 from clbench import engine, record
 from clbench.digest import state_digest
-from clbench.errors import ClbenchError, DataError, IncompatibleError
-from clbench.models.config import EMBEDDED, ModelConfig
+from clbench.errors import CheckpointError, ClbenchError, DataError, IncompatibleError, LeakError
+from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, ModelConfig, Routing
 from clbench.parallel import Peers
 from clbench.protocol import Study, evaluation_run
-from clbench.record import Part, Record, Selection, Setting, Status
-from clbench.run import Run
+from clbench.record import Part, ProbeMeasurement, Record, Selection, Setting, Status
+from clbench.run import Run, weights_of
 from clbench.scenario import scenarios
+from clbench.space import starts
 from clbench.strategy import strategies
+from tests.learning import skip_without_package
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = """
@@ -40,10 +43,35 @@ def make(folder: Path, name: str = "replay", setting: Setting = Setting.CLASS_IN
     return evaluation_run(study, "single", 0, Part.WHOLE, Selection(by="given"))
 
 
+def make_texts(folder: Path, name: str = "naive", adapter: AdapterConfig | None = None, **values: object) -> Run:
+    """Four tasks on letters and digits with few examples, for the embedded language model."""
+    (source, scenario), (_, config) = scenarios.load("instructions"), strategies.load(name)
+    values = starts(config, source.training) | {"lr": 5e-3} | values
+    model = ModelConfig(EMBEDDED_CAUSAL, adapter=adapter or AdapterConfig())
+    study = Study(scenario(train_per_task=48, test_per_task=8), config(**values), model, "cpu", folder)
+    return evaluation_run(study, "single", 0, Part.EVALUATION_HALF, Selection(by="given"))
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on texts that is finished."""
+    run = make_texts(tmp_path_factory.mktemp("texts"))
+    engine.execute(run)
+    return run
+
+
+def finished(run: Run) -> Record:
+    found = record.read(run.folder)
+    assert found is not None
+    assert found.status is Status.FINISHED
+    return found
+
+
 def result(found: Record) -> tuple[object, ...]:
     """All of a record that must not depend on when and how fast it was computed."""
     bytes_stored = [cost.stored_bytes for cost in found.costs]
-    return found.run, found.status, found.measurements, found.state_digest, found.data_digest, found.notes, bytes_stored
+    measured = found.measurements, found.probes
+    return found.run, found.status, measured, found.state_digest, found.data_digest, found.notes, bytes_stored
 
 
 def start(run: Run) -> subprocess.Popen[bytes]:
@@ -69,21 +97,152 @@ def test_a_task_incremental_run_measures_all_experiences_before_and_after(tmp_pa
     assert [(m.after, m.experience) for m in found.measurements] == [(t, j) for t in range(6) for j in range(5)]
 
 
-@pytest.mark.parametrize(
-    ("model", "pretrained"),
-    [
-        (ModelConfig("small_cnn"), False),
-        (ModelConfig("small_vit", checkpoint=Path("weights.safetensors")), True),
-        (ModelConfig("timm/test_vit", pretrained=True), True),
-        (ModelConfig("timm/test_vit"), False),
-        (ModelConfig(EMBEDDED), True),
-    ],
-)
-def test_a_strategy_is_told_whether_its_model_begins_with_trained_weights(
-    tmp_path: Path, model: ModelConfig, pretrained: bool
-) -> None:
+def answers_kept(run: Run) -> dict[str, dict[str, object]]:
+    return {
+        path.name: json.loads(gzip.decompress(path.read_bytes()))
+        for path in sorted((run.folder / "generations").iterdir())
+    }
+
+
+def test_texts_are_asked_and_abilities_probed_before_and_after_each_experience(texts: Run) -> None:
+    found = finished(texts)
+    assert found.setting is Setting.INSTRUCTION
+    assert [(m.after, m.experience) for m in found.measurements] == [(t, j) for t in range(5) for j in range(4)]
+    assert {m.total for m in found.measurements} == {8}
+    names = [("facts", "accuracy"), ("skills", "accuracy"), ("pretraining_answers", "log_likelihood")]
+    assert [(p.after, p.probe, p.unit) for p in found.probes] == [(t, *kind) for t in range(5) for kind in names]
+    assert record.from_json(record.to_json(found)) == found
+    totals = {kind: [p.total for p in found.probes if p.probe == kind] for kind, _ in names}
+    assert totals["facts"][0] > 0.9 * 120
+    assert totals["pretraining_answers"][-1] < totals["pretraining_answers"][0] < 0  # naive training forgets
+    assert {"transformers", "tokenizers", "peft"} <= found.environment.packages.keys()
+
+
+def test_answers_are_kept_to_be_read_with_how_they_came_about(texts: Run) -> None:
+    found, kept = finished(texts), answers_kept(texts)
+    assert list(kept) == [f"after_{t}.json.gz" for t in range(5)]
+    for after, said in enumerate(kept.values()):
+        assert said["decoding"] == {"method": "greedy", "max_new_tokens": 10}
+        assert said["template"] == "{instruction}{input}="
+        rows = said["answers"]
+        assert isinstance(rows, list)
+        assert [row["experience"] for row in rows] == [e.name for e in found.experiences for _ in range(8)]
+        right = [sum(row["answer"] == row["reference"] for row in rows[8 * j : 8 * j + 8]) for j in range(4)]
+        assert right == [m.correct for m in found.measurements if m.after == after]
+
+
+def test_of_many_answers_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.learning import instructions, strategy
+
+    monkeypatch.setattr(engine, "KEPT", 3)
+    monkeypatch.setattr(engine, "BATCH", 5)
+    stream = instructions().stream(0)
+    measured, kept = engine.examine(strategy("naive", stream), stream, 0)
+    assert [m.total for m in measured] == [8] * 8
+    assert [row["experience"] for row in kept] == [e.name for e in stream.experiences for _ in range(3)]
+    shown = [
+        stream.answers.transcript(torch.zeros(3, 1, dtype=torch.int64), b)
+        for e in stream.experiences
+        for b in [next(e.test.batches(3))]
+    ]
+    assert [row["input"] for row in kept] == [row["input"] for rows in shown for row in rows]
+
+
+def test_images_have_neither_probes_nor_answers_to_read(tmp_path: Path) -> None:
     run = make(tmp_path)
-    assert engine.problem_of(replace(run, model=model), engine.open_stream(run)).pretrained == pretrained
+    assert engine.execute(run).probes == ()
+    assert not (run.folder / "generations").exists()
+
+
+@pytest.mark.parametrize(("name", "routing"), [("lora", Routing.NEAREST), ("olora", Routing.NONE)])
+def test_a_run_on_texts_that_is_stopped_goes_on_with_the_same_bits(
+    tmp_path: Path, name: str, routing: Routing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scenarios.load("instructions")[0], "probes", lambda *_: ())  # they take longest
+    whole, run = (make_texts(tmp_path / o, name, AdapterConfig(rank=4, routing=routing)) for o in ("whole", "stopped"))
+    wanted, write = result(engine.execute(whole)), record.write
+
+    def dies(folder: Path, found: Record) -> None:
+        if found.learnt == 2:
+            (folder / "generations" / "after_2.json.gz.partial").write_bytes(b"half a file")
+            raise KeyboardInterrupt
+        write(folder, found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            engine.execute(run)
+    assert result(engine.execute(run)) == wanted
+    assert not list(run.folder.rglob("*.partial"))
+    assert answers_kept(run) == answers_kept(whole)
+
+
+def test_a_run_on_texts_that_is_killed_goes_on_with_the_same_bits(texts: Run, tmp_path: Path) -> None:
+    run = replace(texts, output=tmp_path)
+    process = start(run)
+    while process.poll() is None:
+        found = record.read(run.folder)
+        if found is not None and found.learnt >= 2:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    process.wait()
+    stopped = record.read(run.folder)
+    assert stopped is not None
+    assert stopped.status is Status.RUNNING
+    assert start(run).wait() == 0
+    assert result(finished(run)) == result(finished(texts))
+    assert answers_kept(run) == answers_kept(texts)
+
+
+@pytest.mark.parametrize("name", ["mos", "simplecil", "icarl", "avalanche"])
+def test_a_strategy_for_images_does_not_open_a_stream_of_texts(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_without_package(name)
+    run = make_texts(tmp_path)
+    _, config = strategies.load(name)
+    scenario, _ = scenarios.load("instructions")
+    monkeypatch.setattr(scenario, "stream", lambda *_: 1 / 0)
+    message = rf"^strategy {name} learns images only, and instructions is a stream of texts$"
+    with pytest.raises(IncompatibleError, match=message):
+        engine.execute(replace(run, strategy=config()))
+
+
+@pytest.mark.parametrize("name", ["lora", "lora_merge", "olora"])
+def test_a_strategy_for_texts_does_not_open_a_stream_of_images(tmp_path: Path, name: str) -> None:
+    _, config = strategies.load(name)
+    with pytest.raises(
+        IncompatibleError, match=rf"^strategy {name} learns texts only, and digits is a stream of images$"
+    ):
+        engine.execute(replace(make(tmp_path), strategy=config()))
+
+
+def test_a_language_model_is_known_by_its_files(tmp_path: Path) -> None:
+    from tests.language import folder
+
+    folder(tmp_path / "model")
+    (tmp_path / "small_cnn").mkdir()  # no language model: a name of ours
+    run = replace(make_texts(tmp_path), model=ModelConfig(str(tmp_path / "model")))
+    first = run.identity
+    assert replace(run).identity == first
+    folder(tmp_path / "model", seed=1)
+    assert replace(run).identity != first
+    assert weights_of(ModelConfig(str(tmp_path / "small_cnn"))) is None
+
+
+def test_weights_that_were_trained_on_a_reported_task_are_refused(tmp_path: Path) -> None:
+    from tests.language import folder
+
+    folder(tmp_path / "model")
+    (tmp_path / "model" / "clbench.json").write_text(json.dumps({"class_ids": ["instructions/swap", "other/shift"]}))
+    run = replace(make_texts(tmp_path), model=ModelConfig(str(tmp_path / "model")))
+    with pytest.raises(LeakError, match=r"was trained on 1 of the 4 classes that this run reports \(instructions/swap"):
+        engine.execute(run)
+    (tmp_path / "model" / "clbench.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"clbench\.json is no certificate"):
+        engine.execute(run)
+from clbench.parallel import Peers
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
@@ -306,6 +465,17 @@ def test_records_from_before_the_transform_was_written_down_are_read(tmp_path: P
     old = json.loads(record.to_json(found)) | {"schema": 1}
     del old["transform"]
     assert record.from_json(json.dumps(old)) == replace(found, transform="")
+
+
+def test_records_from_before_language_models_stand_beside_newer_ones(tmp_path: Path) -> None:
+    found = engine.execute(make(tmp_path))
+    old = json.loads(record.to_json(found)) | {"schema": 2}
+    del old["probes"]
+    for field in ("dtype", "gradient_checkpointing", "adapter"):
+        del old["model_config"][field]
+    assert record.from_json(json.dumps(old)) == found
+    probed = replace(found, probes=(ProbeMeasurement(0, "facts", "accuracy", 3.5, 4),))
+    assert record.from_json(record.to_json(probed)) == probed
 
 
 def test_finding_records_counts_each_run_once_and_needs_a_folder(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,33 +16,48 @@ from clbench.metrics import (
     bwt_gem,
     bwt_pairs,
     bwt_trace,
+    change_from_start,
     forgetting_max_all,
     forgetting_max_prev,
     fwt_gem,
     initial_accuracies,
+    initial_accuracy_macro,
     interval,
     intransigence,
     last_accuracy,
     last_accuracy_macro,
     learning_accuracy,
+    mean_average_accuracy,
+    perplexity_ratio,
+    probe_accuracy,
+    probe_change,
+    probe_forgetting,
+    probe_scores,
     seen_accuracy,
 )
-from clbench.record import Record, Setting, Status
+from clbench.record import ProbeMeasurement, Record, Setting, Status
 
 Make = Callable[..., Record]
 SIZES = pytest.mark.parametrize(("size", "seed"), [(2, 0), (3, 1), (5, 2), (10, 3)])
-TASKS = Setting.TASK_INCREMENTAL
+TASKS, TEXTS = Setting.TASK_INCREMENTAL, Setting.INSTRUCTION
 
 
 def random_record(make_record: Make, size: int, seed: int, setting: Setting = Setting.CLASS_INCREMENTAL) -> Record:
     """Random counts on test sets of unequal sizes."""
     generator = np.random.default_rng(seed)
     totals = [int(n) for n in generator.integers(5, 200, size)]
-    told = setting is TASKS
-    width = [size if told else t + 1 for t in range(size)]
+    ahead = setting is not Setting.CLASS_INCREMENTAL
+    width = [size if ahead else t + 1 for t in range(size)]
     matrix = [[int(generator.integers(0, n + 1)) for n in totals[:w]] for w in width]
-    before = [int(generator.integers(0, n + 1)) for n in totals] if told else []
-    return make_record(matrix, totals=totals, before=before, setting=setting)
+    before = [int(generator.integers(0, n + 1)) for n in totals] if ahead else []
+    probes = tuple(
+        ProbeMeasurement(t, f"{unit} {k}", unit, sign * float(generator.uniform(1, 20 + k)), 20 + k)
+        for t in range(size + 1)
+        for unit, sign in (("accuracy", 1), ("log_likelihood", -1))
+        for k in range(2)
+        if setting is Setting.INSTRUCTION
+    )
+    return make_record(matrix, totals=totals, before=before, setting=setting, probes=probes)
 
 
 def naive_matrix(record: Record) -> list[list[float]]:
@@ -65,6 +80,13 @@ def test_every_metric_equals_its_formula_written_as_loops(
     ]
     pairs = [r[t][j] - r[j][j] for t in range(size) for j in range(t)]
     first = [100 * counts[0, j].correct / counts[0, j].total if (0, j) in counts else math.nan for j in range(size)]
+    told = {(p.probe, p.after): p.total / p.count for p in record.probes}
+    able, read = ([f"{unit} {k}" for k in range(2) if record.probes] for unit in ("accuracy", "log_likelihood"))
+
+    def mean(values: Iterable[float]) -> float:
+        found = list(values)
+        return sum(found) / len(found) if found else math.nan
+
     expected = {
         "average_incremental_accuracy": sum(curve) / size,
         "last_accuracy": curve[-1],
@@ -76,6 +98,14 @@ def test_every_metric_equals_its_formula_written_as_loops(
         "bwt_trace": sum(r[last][j] - r[j][j] for j in range(size)) / size,
         "fwt_gem": sum(r[j - 1][j] - first[j] for j in range(1, size)) / (size - 1),
         "learning_accuracy": sum(r[j][j] for j in range(size)) / size,
+        "mean_average_accuracy": sum(sum(r[t][j] for j in range(t + 1)) / (t + 1) for t in range(size)) / size,
+        "change_from_start": sum(r[last][j] - first[j] for j in range(size)) / size,
+        "probe_accuracy": mean(100 * told[name, size] for name in able),
+        "probe_change": mean(100 * (told[name, size] - told[name, 0]) for name in able),
+        "probe_forgetting": mean(100 * (max(told[name, t] for t in range(size)) - told[name, size]) for name in able),
+        "perplexity_ratio": math.prod(math.exp(told[name, 0] - told[name, size]) for name in read) ** 0.5
+        if read
+        else math.nan,
     }
     got = {name: metric.function(record) for name, metric in METRICS.items()}
     assert got == pytest.approx(expected, rel=1e-12, abs=1e-9, nan_ok=True)
@@ -119,7 +149,9 @@ def test_micro_and_macro_differ_where_test_sets_do(make_record: Make) -> None:
 def test_one_experience_leaves_differences_undefined(make_record: Make, setting: Setting) -> None:
     record = make_record([[40]], before=[25], setting=setting)
     defined = {name for name, metric in METRICS.items() if not math.isnan(metric.function(record))}
-    assert defined == {"average_incremental_accuracy", "last_accuracy", "last_accuracy_macro", "learning_accuracy"}
+    levels = {"average_incremental_accuracy", "last_accuracy", "last_accuracy_macro", "learning_accuracy"}
+    assert defined == levels | {"mean_average_accuracy", "change_from_start"}
+    assert change_from_start(record) == 15
 
 
 def test_a_run_that_goes_on_has_no_figures(make_record: Make) -> None:
@@ -151,6 +183,72 @@ def test_a_run_that_diverged_at_once_is_at_chance_throughout(make_record: Make) 
     record = make_record([], classes=[2, 3], status=Status.DIVERGED)
     assert average_incremental_accuracy(record) == pytest.approx((50 + 20) / 2)
     assert learning_accuracy(record) == pytest.approx((50 + 20) / 2)
+
+
+def test_texts_by_hand(make_record: Make) -> None:
+    record = make_record([[80, 20], [60, 100]], before=[40, 10], setting=TEXTS)
+    assert mean_average_accuracy(record) == (80 + (60 + 100) / 2) / 2
+    assert initial_accuracy_macro(record) == 25
+    assert change_from_start(record) == 80 - 25
+    assert bwt_trace(record) == -10
+
+
+def probed(make_record: Make, **scores: Sequence[float]) -> Record:
+    """A record with probes of ten questions, or ten tokens where the name says so, before and after two experiences."""
+    entries = tuple(
+        ProbeMeasurement(after, name, "log_likelihood" if name.startswith("text") else "accuracy", total, 10)
+        for name, totals in scores.items()
+        for after, total in enumerate(totals)
+    )
+    return make_record([[90, 10], [60, 80]], before=[0, 0], setting=TEXTS, probes=entries)
+
+
+def test_probes_by_hand(make_record: Make) -> None:
+    record = probed(make_record, facts=(8, 9, 4), skills=(6, 5, 7.5), text=(-10 * math.log(2), -1, -10 * math.log(6)))
+    assert probe_scores(record, "facts").tolist() == [80, 90, 40]
+    assert probe_scores(record, "text").tolist() == pytest.approx([2, math.exp(0.1), 6])
+    assert probe_accuracy(record) == pytest.approx((40 + 75) / 2)
+    assert probe_change(record) == pytest.approx((-40 + 15) / 2)
+    assert probe_forgetting(record) == pytest.approx((50 - 15) / 2)
+    assert perplexity_ratio(record) == pytest.approx(3)
+
+
+def test_the_ratio_of_perplexities_is_their_geometric_mean(make_record: Make) -> None:
+    record = probed(make_record, text=(0, 0, -10 * math.log(2)), text2=(0, 0, -10 * math.log(8)))
+    assert perplexity_ratio(record) == pytest.approx(4)
+
+
+def test_a_perplexity_beyond_all_numbers_is_a_large_one(make_record: Make) -> None:
+    record = probed(make_record, text=(-1, -1, -1e9))
+    assert 1e300 < probe_scores(record, "text")[-1] < math.inf
+    assert 1e300 < perplexity_ratio(record) < math.inf
+
+
+def test_without_probes_there_is_nothing_to_lose(make_record: Make) -> None:
+    record = make_record()
+    assert np.isnan(probe_scores(record, "facts")).all()
+    for metric in (probe_accuracy, probe_change, probe_forgetting, perplexity_ratio):
+        assert math.isnan(metric(record))
+
+
+def test_a_diverged_run_on_texts_counts_as_nothing_right(make_record: Make) -> None:
+    entries = tuple(ProbeMeasurement(t, "facts", "accuracy", 9, 10) for t in range(2))
+    entries += tuple(ProbeMeasurement(t, "text", "log_likelihood", -9, 10) for t in range(2))
+    record = make_record(
+        [[90, 70, 50]],
+        totals=[100] * 3,
+        before=[40, 50, 60],
+        setting=TEXTS,
+        status=Status.DIVERGED,
+        probes=entries,
+    )
+    np.testing.assert_array_equal(accuracy_matrix(record), [[90, 70, 50], [0, 0, 0], [0, 0, 0]])
+    assert last_accuracy_macro(record) == 0
+    assert mean_average_accuracy(record) == 30
+    assert change_from_start(record) == -50
+    assert probe_scores(record, "facts").tolist() == [90, 90, 0, 0]
+    assert probe_change(record) == -90
+    assert math.isnan(perplexity_ratio(record))  # no perplexity is the worst
 
 
 def test_intransigence_is_the_gap_on_the_newest_experience(make_record: Make) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -52,6 +53,50 @@ def test_batches_visit_every_row_once_and_leave_no_example_alone(rows: int, size
     assert sorted(seen) == list(range(rows))
     assert rows == 1 or size == 1 or 1 not in sizes
     assert max(sizes, default=0) <= size + 1
+
+
+def lengths(count: int) -> Table:
+    """Rows of lengths 1 to 50."""
+    return Table(Source({"length": torch.randint(1, 51, (count,), generator=torch.Generator().manual_seed(1))}))
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1000, 4), (1001, 4), (1002, 4), (3, 4), (1, 4), (0, 4), (70, 1), (33, 32)])
+def test_bucketed_batches_visit_every_row_once(rows: int, size: int) -> None:
+    table = lengths(rows)
+    batches = [batch.tolist() for batch in table.row_batches(size, torch.Generator().manual_seed(0), bucketed=True)]
+    assert sorted(row for batch in batches for row in batch) == list(range(rows))
+    assert len(batches) == table.batch_count(size)
+    plain = [len(batch) for batch in table.row_batches(size, torch.Generator().manual_seed(0))]
+    assert [len(batch) for batch in batches] == plain
+    again = [batch.tolist() for batch in table.row_batches(size, torch.Generator().manual_seed(0), bucketed=True)]
+    other = [batch.tolist() for batch in table.row_batches(size, torch.Generator().manual_seed(1), bucketed=True)]
+    assert batches == again
+    assert rows < 10 or batches != other
+
+
+def test_bucketed_batches_are_of_like_length_in_no_order_of_length() -> None:
+    table = lengths(2000)
+
+    def cells(bucketed: bool) -> tuple[int, list[int]]:
+        longest = [
+            int(table.source.columns["length"][batch].max())
+            for batch in table.row_batches(8, torch.Generator().manual_seed(0), bucketed=bucketed)
+        ]
+        return 8 * sum(longest), longest
+
+    needed = int(table.column("length").sum())
+    plain, bucketed = cells(False)[0], cells(True)[0]
+    assert bucketed - needed < 0.15 * (plain - needed)
+    longest = cells(True)[1]
+    rising = sum(a < b for a, b in itertools.pairwise(longest))
+    assert 0.3 < rising / len(longest) < 0.7
+
+
+def test_rows_are_bucketed_only_where_they_have_a_length_and_are_shuffled() -> None:
+    for table, draws in ((lengths(50), None), (Table(source(50)), torch.Generator())):
+        seeds = [None if draws is None else torch.Generator().manual_seed(3) for _ in range(2)]
+        plain = [batch.tolist() for batch in table.row_batches(4, seeds[0])]
+        assert [batch.tolist() for batch in table.row_batches(4, seeds[1], bucketed=True)] == plain
 
 
 def test_the_order_is_the_generators() -> None:

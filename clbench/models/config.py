@@ -64,8 +64,6 @@ class AdapterConfig:
             raise ConfigError(f"model.adapter.threshold must be in [0, 1], got {self.threshold}")
         if not self.targets:
             raise ConfigError("model.adapter.targets must name modules, e.g. [q_proj,v_proj] or [all-linear], got []")
-        if self.routing is not Routing.NONE and not self.rank:
-            raise ConfigError("model.adapter.routing needs adapters; add model.adapter.rank=8")
 
 
 @dataclass

@@ -14,7 +14,7 @@ from clbench.errors import CheckpointError, ConfigError, IncompatibleError
 from clbench.models import small_llama
 from clbench.models.causal import CausalModel
 from clbench.models.checkpoint import one_line
-from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, HeadKind, ModelConfig
+from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, HeadKind, ModelConfig, Routing
 from clbench.models.hub import reach_hub
 from clbench.models.routed import RoutedModel, without_peft_warnings
 from clbench.models.tokenizer import Tokenizer
@@ -64,6 +64,8 @@ def check(config: ModelConfig) -> None:
         raise ConfigError(f"model.width goes with {small_llama.NAME} only, got {config.width} with {config.name}")
     if config.pretrained:
         raise ConfigError(f"a language model always brings its weights; leave model.pretrained out ({config.name})")
+    if config.adapter.routing is not Routing.NONE and not config.adapter.rank:
+        raise ConfigError("model.adapter.routing needs adapters; add model.adapter.rank=8")
     if config.head is not HeadKind.LINEAR:
         raise ConfigError(f"model.head goes with images only, got {config.head.value} with {config.name}")
 

@@ -8,16 +8,23 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
 from clbench import __version__
 from clbench.cli.main import run
+from clbench.cli.manual import _comments, manual
+from clbench.config import DataConfig, jobs, registries
+from clbench.memory import MemoryConfig
+from clbench.models.config import AdapterConfig, ModelConfig
+from clbench.scenario import scenarios
 from tests.learning import skip_without_package
 from tests.pictures import make_folder
 
 ROOT = Path(__file__).parent.parent.parent
+TEXTS = ("scenario=instructions",)
 SMALL = ("strategy.epochs=1", "protocol.trials=2", "protocol.seeds=[0,1]", "protocol.tuning_seeds=[100]")
 
 
@@ -85,6 +92,29 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
         (("run", "device=tpu"), "device must be cpu, cuda or auto, got 'tpu'"),
         (("run", "model.name=resnet33"), "unknown model 'resnet33'. Did you mean resnet32"),
         (("run", "model.checkpoint=/no/file.pth"), "no weights file '/no/file.pth'"),
+        (("run", *TEXTS, "strategy=mos"), "strategy mos learns images only, and instructions is a stream of texts"),
+        (("run", *TEXTS, "strategy=simplecil"), "strategy simplecil learns images only"),
+        (("run", "strategy=lora"), "strategy lora learns texts only, and digits is a stream of images"),
+        (("run", "model.adapter.rank=4"), "model.adapter goes with language models only"),
+        (
+            ("run", *TEXTS, "model.name=/no/such/model"),
+            "no language model '/no/such/model': it is neither a folder nor",
+        ),
+        (("run", *TEXTS, "model.name=."), "AutoTokenizer of transformers cannot load ., which needs config.json"),
+        (("run", *TEXTS, "model.checkpoint=w.pt"), "model.name=w.pt in place of model.checkpoint"),
+        (("run", *TEXTS, "model.adapter.routing=nearest"), "routing needs adapters; add model.adapter.rank=8"),
+        (("run", *TEXTS, "strategy=lora", "model.adapter.targets=[attn]"), "attn is no matrix of this network; there"),
+        (
+            ("run", *TEXTS, "strategy=olora", "model.adapter.routing=nearest"),
+            "strategy olora cannot run here: it has one set of adapters at a time",
+        ),
+        (("run", *TEXTS, "model.dtype=float8"), "model.dtype must be one of float32, bfloat16, got 'float8'"),
+        (("run", *TEXTS, "scenario.chat=true"), "has no chat template; leave scenario.chat out"),
+        (("run", *TEXTS, "scenario.max_answer=3"), "more than scenario.max_answer=3; raise it"),
+        (("run", *TEXTS, "scenario.longest=10"), "scenario.max_answer=10 leaves no room for a prompt in 10 tokens"),
+        (("run", *TEXTS, "scenario.phase=alignment"), "1 tasks leave none for the tuning half; use protocol=single"),
+        (("run", *TEXTS, "scenario.order=random"), "must be one of listed, reversed, alphabetical, shuffled"),
+        (("run", *TEXTS, "strategy.accumulate=0"), "strategy.accumulate must be >= 1, got 0"),
         (("run", "--fast"), "unknown option '--fast'"),
         (("convert", "/no/ckpt.pt", "t.bin", "model"), "no weights file '/no/ckpt.pt'"),
         (("report", "/no/folder"), "no folder '/no/folder' to read runs from"),
@@ -189,28 +219,61 @@ def test_an_empty_folder_has_nothing_to_report(tmp_path: Path) -> None:
 def test_help_teaches(tmp_path: Path) -> None:
     overview = clbench("--help", cwd=tmp_path).stdout
     assert {"run", "list", "report", "data", "convert"} <= set(overview.split())
-    manual = clbench("run", "--help", "strategy=ewc", cwd=tmp_path).stdout
+    shown = clbench("run", "--help", "strategy=ewc", cwd=tmp_path).stdout
     assert re.search(
-        r"strategy\.strength=10\.0 +stiffness.*\[searched: 0\.1 to 10000, logarithmically\]", manual, re.DOTALL
+        r"strategy\.strength=10\.0 +stiffness.*\[searched: 0\.1 to 10000, logarithmically\]", shown, re.DOTALL
     )
-    assert re.search(r"strategy\.memory\.policy=class_balanced .*reservoir", manual, re.DOTALL)
+    assert re.search(r"strategy\.memory\.policy=class_balanced .*reservoir", shown, re.DOTALL)
     assert "clbench convert stories260K.pt" in clbench("convert", "--help", cwd=tmp_path).stdout
-    names = "avalanche, cifar100, cifar224, digits, folder, glyphs, imagenet100"
-    assert f"scenario=digits   (there are: {names})" in manual
+    names = scenarios.names()
+    assert {"avalanche", "cifar100", "digits", "folder", "imagenet100", "instructions"} <= set(names)
+    assert f"scenario=digits   (there are: {', '.join(names)})" in shown
     assert clbench("--version", cwd=tmp_path).stdout.strip() == f"clbench {__version__}"
 
 
+def test_help_shows_what_learners_begin_with_in_the_scenario() -> None:
+    def row(key: str, *words: str) -> str:
+        text = manual([*words]).replace("\n" + 45 * " ", " ")
+        (line,) = [line for line in text.splitlines() if line.lstrip().startswith(f"strategy.{key}=")]
+        return line
+
+    texts = ("scenario=instructions", "strategy=ewc")
+    assert "strategy.lr=0.0015" in row("lr", *texts)
+    assert "[searched: 0.0001 to 0.01, logarithmically]" in row("lr", *texts)
+    assert "strategy.optimizer=adamw" in row("optimizer", *texts)
+    assert "strategy.weight_decay=0.0 " in row("weight_decay", *texts)
+    assert "searched" not in row("weight_decay", *texts)
+    assert "[searched: 0.1 to 10000, logarithmically]" in row("strength", *texts)
+    assert "strategy.lr=0.05" in row("lr", "strategy=ewc")
+    assert "[searched: 0.001 to 0.5, logarithmically]" in row("lr", "strategy=ewc")
+
+
+def test_what_the_user_gives_wins_over_what_the_scenario_begins_with() -> None:
+    (job,) = jobs(["scenario=instructions", "strategy=lwf", "strategy.lr=0.3", "strategy.weight_decay=0.1"])
+    given = job.config.strategy
+    assert (given.lr, given.weight_decay) == (0.3, 0.1)
+    assert (given.batch_size, given.epochs, given.clip, given.warmup) == (16, 1, 1.0, 0.1)
+    assert given.temperature == 2.0
+    (plain,) = jobs(["strategy=lwf"])
+    assert (plain.config.strategy.lr, plain.config.strategy.batch_size) == (0.05, 32)
+
+
 def test_every_field_of_every_plugin_has_a_word_of_explanation() -> None:
-    from dataclasses import fields
-
-    from clbench.cli.manual import _comments
-    from clbench.config import DataConfig, registries
-    from clbench.models.config import ModelConfig
-
     configs = [registry.load(name)[1] for registry in registries().values() for name in registry.names()]
+    nested = set[type]()
     for config in [*configs, DataConfig, ModelConfig]:
-        explained = _comments(config)
-        assert [f.name for f in fields(config) if not explained.get(f.name) and f.name != "memory"] == []
+        nested |= unexplained(config)
+    assert nested == {MemoryConfig, AdapterConfig}
+    assert not any(unexplained(config) for config in nested)
+
+
+def unexplained(config: type) -> set[type]:
+    """Dataclasses in the fields of ``config``, which explain themselves field by field; every other one has a word."""
+    made = {f.name: f.default_factory() for f in fields(config) if f.default_factory is not MISSING}
+    nested = {name: type(value) for name, value in made.items() if is_dataclass(value)}
+    explained = _comments(config)
+    assert [f.name for f in fields(config) if not explained.get(f.name) and f.name not in nested] == []
+    return set(nested.values())
 
 
 def test_list_names_everything_even_a_broken_plugin(tmp_path: Path) -> None:

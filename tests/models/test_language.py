@@ -15,7 +15,7 @@ from clbench.errors import CheckpointError, ClbenchError, ConfigError, Incompati
 from clbench.models import language, small_llama
 from clbench.models.build import build_backbone
 from clbench.models.causal import CausalModel
-from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, Dtype, HeadKind, ModelConfig
+from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, Dtype, HeadKind, ModelConfig, Routing
 from clbench.models.language import adapted, build_causal, context_of, tokenizer_of
 from clbench.models.low_rank import adapters
 from clbench.models.routed import RoutedModel
@@ -77,6 +77,10 @@ def test_the_embedded_model_brings_its_tokenizer_for_everybody_else_too() -> Non
         (ModelConfig("mine", width=64), "model.width goes with small_llama only, got 64 with mine"),
         (ModelConfig("mine", pretrained=True), "always brings its weights; leave model.pretrained out"),
         (ModelConfig("mine", head=HeadKind.COSINE), "model.head goes with images only, got cosine with mine"),
+        (
+            ModelConfig("mine", adapter=AdapterConfig(routing=Routing.NEAREST)),
+            "model.adapter.routing needs adapters; add model.adapter.rank=8",
+        ),
         (ModelConfig("small_llama", width=7), "model.width of small_llama must be one of 64, 192, got 7"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from clbench.protocols.two_phase import TwoPhase, TwoPhaseConfig
 from clbench.record import Part, Phase, Record, Selection, Status
 from clbench.run import Run
 from clbench.scenario import scenarios
-from clbench.space import Choice, Sampler
+from clbench.search import search
+from clbench.space import Choice, LogUniform, Sampler, ranges, starts
 from clbench.strategy import strategies
+from tests.learning import skip_without_package
 
 
 def study(folder: Path, name: str = "naive", asked: dict[str, str] | None = None, **values: Any) -> Study:
@@ -111,6 +114,40 @@ def test_what_the_user_set_is_not_searched(tmp_path: Path) -> None:
     small().carry_out(asked, recorder.submit)
     assert {run.strategy.lr for run in recorder.runs} == {0.02}
     assert len(recorder.runs) == 2 + 2  # with nothing to search, the tuning half is run once, for the record
+
+
+def test_the_scenario_s_range_is_searched_and_its_plain_values_are_not(tmp_path: Path) -> None:
+    source, scenario = scenarios.load("instructions")
+    _, config = strategies.load("lwf")
+    begun = config(**starts(config, source.training))
+    texts = Study(scenario(), begun, ModelConfig("pretrained_llama"), "cpu", tmp_path)
+    space = small()._searched(texts)
+    own = {"strength": LogUniform(0.1, 10.0), "temperature": Choice((1.0, 2.0, 4.0))}
+    assert space == {"lr": LogUniform(1e-4, 1e-2), **own}
+    assert "draws of lr, strength, temperature" in small().plan(texts)[0].text
+
+    def score(draws: Sequence[dict[str, Any]]) -> list[float]:
+        tried.extend(draws)
+        return [0.0] * len(draws)
+
+    for sampler in Sampler:
+        tried: list[dict[str, Any]] = []
+        search(space, {name: getattr(begun, name) for name in space}, 6, sampler, 0, 3, score)
+        assert tried[0] == {"lr": 1.5e-3, "strength": 1.0, "temperature": 2.0}
+        assert all(1e-4 <= draw["lr"] <= 1e-2 for draw in tried)
+    fixed = replace(texts, asked={"strategy.lr": "0.001"})
+    assert "lr" not in small()._searched(fixed)
+
+
+@pytest.mark.parametrize("name", scenarios.names())
+def test_what_learners_begin_with_lies_within_what_is_searched(name: str) -> None:
+    skip_without_package(name)
+    training = scenarios.load(name)[0].training
+    _, config = strategies.load("naive")
+    begun = config(**starts(config, training))
+    for field, range_ in ranges(begun, training).items():
+        assert isinstance(range_, LogUniform)
+        assert range_.low <= getattr(begun, field) <= range_.high, field
 
 
 def test_a_diverged_trial_scores_chance_is_kept_and_loses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from clbench.errors import ConfigError
 from clbench.memory import MemoryConfig
 from clbench.record import Setting
 from clbench.strategies.aper import APER, APERConfig
-from tests.learning import digits, problem, shortened, strategy, stream_for
+from tests.learning import OF_CLASSES, digits, problem, shortened, strategy, stream_for
 
 
 def both(learner: Any, stream: Any, table: Any) -> torch.Tensor:
@@ -70,7 +70,7 @@ def test_after_the_first_experience_the_split_does_not_matter() -> None:
     assert torch.allclose(learners[0].auxiliary["means"], learners[1].auxiliary["means"], atol=1e-5)
 
 
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", OF_CLASSES)
 def test_one_image_for_each_class_and_one_class_for_each_experience(setting: Setting) -> None:
     stream = stream_for("aper", setting, increment=1)
     learner = strategy("aper", stream)

@@ -24,7 +24,7 @@ from clbench.run import Run
 from clbench.scenario import Stream, scenarios
 from clbench.seeding import isolated
 from clbench.strategy import strategies
-from tests.learning import digits, problem, shortened, strategy
+from tests.learning import OF_CLASSES, digits, problem, shortened, strategy
 
 pytest.importorskip("avalanche", reason="Avalanche is not installed")
 
@@ -63,7 +63,7 @@ def bridged(name: str, stream: Stream, seed: int = 0, **arguments: Any) -> Any:
     return made
 
 
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", OF_CLASSES)
 @pytest.mark.parametrize(
     ("name", "arguments"), [("Naive", {}), ("Replay", {"mem_size": 50}), ("EWC", {"ewc_lambda": 5.0})]
 )
@@ -81,7 +81,7 @@ def test_it_learns_what_avalanche_learns(name: str, arguments: dict[str, Any], s
                 assert importance.data.any() or not importance.data.numel()
 
 
-@pytest.mark.parametrize(("name", "setting"), list(product(NAMES, Setting)))
+@pytest.mark.parametrize(("name", "setting"), list(product(NAMES, OF_CLASSES)))
 def test_every_template_goes_on_with_the_same_bits(name: str, setting: Setting) -> None:
     stream = digits(setting)
     whole, other = (strategy("avalanche", stream, name=name) for _ in range(2))

@@ -13,7 +13,7 @@ from clbench.memory import MemoryConfig
 from clbench.record import Setting
 from clbench.strategies import coda_prompt
 from clbench.strategies.coda_prompt import CodaPromptConfig
-from tests.learning import digits, problem, shortened, strategy
+from tests.learning import OF_CLASSES, digits, problem, shortened, strategy
 
 
 def drawn(*shapes: tuple[int, ...], seed: int = 0) -> list[Tensor]:
@@ -80,7 +80,7 @@ def feature_by_hand(net: Any, image: Tensor) -> Tensor:
     return feature
 
 
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", OF_CLASSES)
 def test_features_and_loss_are_the_papers_with_two_experiences_components(setting: Setting) -> None:
     stream = digits(setting)
     learner: Any = strategy("coda_prompt", stream, components=3, layers=2, ortho=0.2)

@@ -13,7 +13,7 @@ from clbench.record import Setting
 from clbench.strategies import der_pp
 from clbench.strategies.der_pp import DERppConfig
 from clbench.table import Batch
-from tests.learning import digits, shortened, strategy
+from tests.learning import OF_CLASSES, digits, shortened, strategy
 
 
 def reservoir(capacity: int, batch_size: int = 32) -> MemoryConfig:
@@ -48,7 +48,7 @@ def test_positions_are_where_a_search_finds_them() -> None:
 
 
 @pytest.mark.parametrize("policy", Policy)
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", OF_CLASSES)
 def test_stored_logits_are_those_at_the_end_of_the_exemplars_experience_and_stay(
     setting: Setting, policy: Policy
 ) -> None:
@@ -83,7 +83,7 @@ def test_bits_of_an_exemplars_logits_never_change() -> None:
         kept = found
 
 
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", OF_CLASSES)
 def test_every_step_descends_the_formula_on_what_was_drawn(setting: Setting) -> None:
     stream = digits(setting)
     memory = reservoir(50, batch_size=20)

@@ -17,7 +17,7 @@ from clbench.record import Setting
 from clbench.strategies import ease
 from clbench.strategies.ease import EaseConfig
 from clbench.table import Batch
-from tests.learning import digits, problem, shortened, strategy
+from tests.learning import OF_CLASSES, digits, problem, shortened, strategy
 
 TASKS = [0, 0, 0, 1, 2, 2, 3]
 
@@ -120,7 +120,7 @@ def test_prototypes_and_answers_are_those_of_separate_passes() -> None:
     assert torch.equal(learner.predict(asked)[sure], wanted.argmax(1)[sure])
 
 
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", OF_CLASSES)
 def test_the_loss_is_that_of_a_cosine_head_over_the_new_classes(setting: Setting) -> None:
     stream = digits(setting)
     learner: Any = strategy("ease", stream)

@@ -9,7 +9,7 @@ from clbench.engine import learn
 from clbench.errors import ConfigError
 from clbench.record import Setting
 from clbench.strategies.fixed_ema import FixedEMA, FixedEMAConfig
-from tests.learning import digits, shortened, strategy
+from tests.learning import OF_CLASSES, digits, shortened, strategy
 
 
 def numbers(learner: Any) -> dict[str, torch.Tensor]:
@@ -31,7 +31,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
     return recorded
 
 
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", OF_CLASSES)
 def test_it_ends_with_the_closed_form_over_its_steps(steps: list[dict[str, torch.Tensor]], setting: Setting) -> None:
     stream = digits(setting)
     learner = strategy("fixed_ema", stream, decay=0.9, epochs=2)

@@ -18,7 +18,7 @@ from clbench.strategies import icarl
 from clbench.strategies.icarl import ICaRLConfig, Loss
 from clbench.strategy import strategies
 from clbench.table import Batch, Table
-from tests.learning import digits, problem, shortened, strategy
+from tests.learning import OF_CLASSES, digits, problem, shortened, strategy
 
 
 def sigmoid(x: float) -> float:
@@ -117,7 +117,7 @@ def test_a_pool_of_new_rows_and_exemplars_is_visited_once_per_epoch() -> None:
     assert max(map(len, seen)) == 32
 
 
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", OF_CLASSES)
 @pytest.mark.parametrize("loss", Loss)
 def test_the_loss_of_a_step_is_the_formula(setting: Setting, loss: Loss) -> None:
     stream = digits(setting)

@@ -14,7 +14,7 @@ from clbench.memory import MemoryConfig
 from clbench.record import Setting
 from clbench.strategies import l2p
 from clbench.strategies.l2p import L2PConfig
-from tests.learning import digits, problem, shortened, strategy
+from tests.learning import OF_CLASSES, digits, problem, shortened, strategy
 
 
 def images(count: int) -> Tensor:
@@ -68,7 +68,7 @@ def test_batchwise_the_most_frequent_prompts_of_a_batch_serve_all_of_it() -> Non
     assert not torch.allclose(features, alone, atol=1e-2)
 
 
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", OF_CLASSES)
 def test_the_loss_is_the_papers_over_the_new_outputs_alone(setting: Setting) -> None:
     stream = digits(setting)
     learner: Any = strategy("l2p", stream, pull=0.3)

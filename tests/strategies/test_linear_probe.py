@@ -14,7 +14,7 @@ from clbench.models.classifier import local_cross_entropy
 from clbench.models.head import CosineHead
 from clbench.record import Setting
 from clbench.strategies.linear_probe import LinearProbeConfig
-from tests.learning import shortened, strategy, stream_for
+from tests.learning import OF_CLASSES, shortened, strategy, stream_for
 
 
 def test_the_loss_is_a_softmax_among_the_new_classes_only_and_so_is_its_gradient() -> None:
@@ -32,7 +32,7 @@ def test_the_loss_is_a_softmax_among_the_new_classes_only_and_so_is_its_gradient
 
 
 @pytest.mark.parametrize("cosine", [False, True])
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", OF_CLASSES)
 def test_rows_of_other_classes_keep_their_bits_under_weight_decay(setting: Setting, cosine: bool) -> None:
     stream = stream_for("linear_probe", setting)
     learner: Any = strategy("linear_probe", stream, weight_decay=0.1, lr=0.1, epochs=3)

@@ -19,7 +19,7 @@ from clbench.record import Setting
 from clbench.strategies import slca
 from clbench.strategies.slca import SLCAConfig
 from clbench.table import Batch
-from tests.learning import digits, problem, shortened, strategy
+from tests.learning import OF_CLASSES, digits, problem, shortened, strategy
 
 
 def test_older_means_are_shorter_by_the_papers_rule() -> None:
@@ -39,7 +39,7 @@ def test_logits_are_divided_by_the_mean_of_the_experiences_norms_and_the_tempera
     assert torch.allclose(slca.normalised(7 * logits, [3, 1, 2], 0.1), got, atol=1e-5)
 
 
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", OF_CLASSES)
 def test_one_step_moves_the_backbone_a_hundredth_as_fast_and_the_new_rows_alone_of_the_head(setting: Setting) -> None:
     stream = digits(setting)
     learner: Any = strategy("slca", stream, align_epochs=0, batch_size=64, lr=0.5, weight_decay=0.1)

@@ -9,7 +9,7 @@ from clbench.engine import learn
 from clbench.errors import ConfigError
 from clbench.record import Setting
 from clbench.strategies.wise_ft import WiSEFTConfig
-from tests.learning import digits, shortened, strategy
+from tests.learning import OF_CLASSES, digits, shortened, strategy
 
 
 def ends(name: str, setting: Setting, **values: Any) -> list[dict[str, torch.Tensor]]:
@@ -24,7 +24,7 @@ def ends(name: str, setting: Setting, **values: Any) -> list[dict[str, torch.Ten
     return found
 
 
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", OF_CLASSES)
 def test_zero_is_the_weights_before_and_one_is_naive(setting: Setting) -> None:
     naive = ends("naive", setting)
     still, free = (ends("wise_ft", setting, weight=weight) for weight in (0.0, 1.0))
