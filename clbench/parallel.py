@@ -128,13 +128,13 @@ class Team(Peers):
         else:
             sizes = {p: p.untyped_storage().nbytes() for p in model.parameters()}
             twins = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in sizes}
-            twin, self._whole = copy.deepcopy(model, twins), model  # type: ignore[arg-type]
+            twin, self._whole = copy.deepcopy(model, twins), model
             twins.clear()
             yield twin
-            shards = dict(twin.named_parameters())
+            shards: dict[str, Any] = dict(twin.named_parameters())
             for name, parameter in model.named_parameters():
                 _resize(parameter, sizes[parameter])
-                parameter.detach().copy_(shards[name].full_tensor())  # type: ignore[operator]
+                parameter.detach().copy_(shards[name].full_tensor())
         self._accelerator.free_memory()
 
     def joined(self, model: Model, loss: Objective, optimizer: torch.optim.Optimizer) -> Objective:

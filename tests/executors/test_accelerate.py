@@ -42,7 +42,12 @@ def learnt(name: str, peers: Peers, experiences: int = 2, examples: int = EXAMPL
     begin: dict[str, Any] = {n: p.detach().clone() for n, p in learner.model.named_parameters()}
     made, parameters = [], dict(learner.model.named_parameters())
     build: Callable[[], torch.optim.Optimizer] = learner._optimizer
-    learner._optimizer = lambda: made.append(build()) or made[-1]
+
+    def kept() -> torch.optim.Optimizer:
+        made.append(build())
+        return made[-1]
+
+    learner._optimizer = kept
     for experience in stream.experiences[:experiences]:
         engine.learn(learner, shortened(experience, examples))
     learner.model.eval()
@@ -97,7 +102,8 @@ def alone() -> dict[str, dict[str, Any]]:
 def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes learns, case by case."""
     folder = tmp_path_factory.mktemp(request.param.value)
-    torch.multiprocessing.spawn(work, (request.param, folder), 2)
+    spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]
+    spawn(work, (request.param, folder), 2)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
