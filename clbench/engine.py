@@ -124,11 +124,11 @@ class Checkpoint:
 class _Session:
     """One process's work on one run."""
 
-    def __init__(self, run: Run, peers: Peers) -> None:
-        self.run, self.peers, self.device = run, peers, torch.device(run.device)
+    def __init__(self, run: Run, peers: Peers | None = None) -> None:
+        self.run, self.peers, self.device = run, peers or Peers(), torch.device(run.device)
         _warm_up(self.device)
         self.stream = open_stream(run)
-        self.strategy = build_strategy(run, self.stream, peers)
+        self.strategy = build_strategy(run, self.stream, self.peers)
 
     def go_on(self) -> Record:
         current = self._begin_or_resume()

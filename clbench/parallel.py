@@ -128,8 +128,7 @@ class Team(Peers):
         else:
             sizes = {p: p.untyped_storage().nbytes() for p in model.parameters()}
             twins = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in sizes}
-            known: Any = twins
-            twin, self._whole = copy.deepcopy(model, known), model
+            twin, self._whole = copy.deepcopy(model, twins), model
             twins.clear()
             yield twin
             shards: dict[str, Any] = dict(twin.named_parameters())

@@ -242,7 +242,6 @@ def test_weights_that_were_trained_on_a_reported_task_are_refused(tmp_path: Path
     (tmp_path / "model" / "clbench.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"clbench\.json is no certificate"):
         engine.execute(run)
-from clbench.parallel import Peers
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
