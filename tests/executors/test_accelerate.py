@@ -113,9 +113,10 @@ def test_two_processes_learn_what_one_does(alone: dict[str, Any], together: list
         wanted = alone[case]
         moved = sum(float((wanted["end"][n] - b).square().sum()) for n, b in wanted["begin"].items()) ** 0.5
         off = sum(float((wanted["end"][n] - e).square().sum()) for n, e in found["end"].items()) ** 0.5
-        # A float32 gradient is rounded by some 1e-7 of its length; a wrong weight of a share by percents.
-        assert off < 1e-4 * moved, f"{case}: {off / moved}"
-        assert torch.allclose(found["answers"], wanted["answers"], rtol=1e-4, atol=1e-3), case
+        # AdamW divides by the gradient's own size, so rounding counts where a gradient is nearly 0; a wrong weight of a
+        # share would be off by percents.
+        assert off < 3e-3 * moved, f"{case}: {off / moved}"
+        assert torch.allclose(found["answers"], wanted["answers"], rtol=1e-2, atol=3e-2), case
 
 
 def test_all_processes_end_with_the_same_bits_and_the_parameters_they_began_with(
