@@ -128,7 +128,7 @@ def test_the_seed_draws_what_is_learnt_and_not_what_is_asked() -> None:
     for one, another in zip(first, other, strict=True):
         assert one.test == another.test
         assert one.train != another.train
-        assert len({example.input for example in one.test}) == len(one.test) == 100
+        assert len({example.input for example in one.test}) == len(one.test) == 50
         assert len(one.train) == 200
 
 
