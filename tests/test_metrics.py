@@ -242,7 +242,7 @@ def test_a_diverged_run_on_texts_counts_as_nothing_right(make_record: Make) -> N
         status=Status.DIVERGED,
         probes=entries,
     )
-    np.testing.assert_array_equal(accuracy_matrix(record), [[90, 70, 50], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(accuracy_matrix(record), [[90, 70, 50], [0, 0, np.nan], [0, 0, 0]])
     assert last_accuracy_macro(record) == 0
     assert mean_average_accuracy(record) == 30
     assert change_from_start(record) == -50
