@@ -78,7 +78,7 @@ def asked(example: TextExample) -> str:
 def answers(stream: Any, number: int) -> list[TextExample]:
     """What a probe asks."""
     found = cast(AnswerProbe, stream.probes[number])
-    return [example for example, _ in found.answers.asked]
+    return [example for example, _ in cast(TextAnswers, found.answers).asked]
 
 
 @pytest.mark.parametrize("phase", PHASES)
