@@ -62,7 +62,8 @@ class Fruit(TextScenario):
 
 
 def config(**values: Any) -> TextConfig:
-    return TextConfig(**{"template": "{instruction}{input}=", "max_answer": 8} | values)
+    chosen: dict[str, Any] = {"template": "{instruction}{input}=", "max_answer": 8} | values
+    return TextConfig(**chosen)
 
 
 def fruit(model: str = "small_llama", **values: Any) -> Fruit:

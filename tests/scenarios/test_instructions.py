@@ -18,7 +18,7 @@ from clbench.strategies.naive import NaiveConfig
 from clbench.text import AnswerProbe, TextAnswers
 from tests.learning import instructions, strategy
 
-Instructions, Config = scenarios.load("instructions")
+Instructions, Config = cast("tuple[Any, Any]", scenarios.load("instructions"))
 TASKS = ["reverse", "add", "sort", "parity", "shift", "lookup", "swap", "largest"]
 PHASES = {member.value: member for member in Config().phase.__class__}
 PLAIN, FAMILIES = (member for member in Config().style.__class__)
