@@ -60,6 +60,7 @@ class BigramNetwork(nn.Module):
         super().__init__()
         draws = torch.Generator().manual_seed(0)
         self.scores = nn.Parameter(torch.randn(tokens, tokens, generator=draws))
+        self.config = SimpleNamespace(pad_token_id=None)
 
     def forward(self, input_ids: Tensor, use_cache: bool = False) -> Any:
         """Logits (N, L, V)."""

@@ -29,7 +29,7 @@ class Plain(nn.Module):
 
     def __init__(self, whole: Any) -> None:
         super().__init__()
-        self.whole = whole
+        self.whole, self.config = whole, whole.config
 
     def forward(self, input_ids: Tensor, use_cache: bool = False) -> Any:
         """Logits (N, L, V)."""
