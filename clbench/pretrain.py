@@ -118,9 +118,11 @@ def write_language_model(path: Path, model: Any, config: ModelConfig, certificat
     """Write a folder that transformers loads, and the certificate in ``clbench.json``; whole or not at all."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.partial") as holder:
         partial = Path(holder) / "model"
+        words = tokenizer_of(config)
+        model.network.config.pad_token_id = words.pad
         with quiet():
             model.network.save_pretrained(partial)
-            tokenizer_of(config).fast.save_pretrained(partial)
+            words.fast.save_pretrained(partial)
         (partial / CERTIFICATE).write_text(json.dumps(certificate, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
 

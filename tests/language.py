@@ -22,7 +22,13 @@ def network(kind: str = "llama", seed: int = 0) -> Any:
     import transformers
 
     sizes: dict[str, Any] = {"vocab_size": VOCABULARY, "pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
-    common = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    common: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+    }
+    made: Any
     with isolated(seed, "network"):
         if kind == "gpt2":
             config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=64, **sizes)
@@ -54,6 +60,7 @@ class BigramNetwork(nn.Module):
         super().__init__()
         draws = torch.Generator().manual_seed(0)
         self.scores = nn.Parameter(torch.randn(tokens, tokens, generator=draws))
+        self.config = SimpleNamespace(pad_token_id=None)
 
     def forward(self, input_ids: Tensor, use_cache: bool = False) -> Any:
         """Logits (N, L, V)."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from clbench.errors import ClbenchError, ConfigError, LeakError
 from clbench.models.checkpoint import read_certificate, read_weights
 from clbench.models.classifier import build_classifier
 from clbench.models.config import EMBEDDED, ModelConfig
+from clbench.models.language import build_causal
 from clbench.models.pretrained_vit import WEIGHTS, PretrainedViT
 from clbench.pretrain import merged
 from clbench.record import Part, Phase, Selection
@@ -75,6 +77,45 @@ def test_a_stream_with_task_identity_is_learnt_as_one_of_classes(tmp_path: Path)
     path = tmp_path / "w.safetensors"
     assert pretrain([str(path), *SMALL, "scenario.setting=task_incremental"]) == 0
     assert all(bool(tensor.isfinite().all()) for tensor in read_weights(path).values())
+
+
+TEXTS = ["scenario=instructions", "scenario.phase=pretraining", "scenario.train_per_task=64", "--part", "whole"]
+
+
+def test_a_language_model_becomes_a_folder_that_says_where_it_comes_from(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = ["model.name=small_llama", "strategy.epochs=1", "strategy.batch_size=16", "device=cpu"]
+    assert pretrain([str(tmp_path / "one"), *TEXTS, *recipe]) == 0
+    assert "small_llama" not in capfd.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one"]
+    certificate = read_certificate(tmp_path / "one")
+    assert certificate is not None
+    assert certificate["class_ids"] == ["instructions/pretraining"]
+    assert certificate["training_examples"] == 64
+    assert certificate["recipe"]["optimizer"] == "adamw"
+    pretrain([str(tmp_path / "two"), *TEXTS, *recipe])
+    models = [build_causal(ModelConfig(str(tmp_path / name)), 4).state_dict() for name in ("one", "two")]
+    assert state_digest(models[0]) == state_digest(models[1])
+    later = ["scenario.phase=alignment", f"model.name={tmp_path / 'one'}", *recipe[1:]]
+    pretrain([str(tmp_path / "three"), *TEXTS, *later])
+    certificate = read_certificate(tmp_path / "three")
+    assert certificate is not None
+    assert certificate["class_ids"] == ["instructions/alignment", "instructions/pretraining"]
+    run = evaluation(ModelConfig(str(tmp_path / "three")), Part.WHOLE, tmp_path, scenario="instructions")
+    assert len(open_stream(run).experiences) == 8
+    told = scenarios.load("instructions")[1](phase=type(run.scenario.phase)("pretraining"))
+    with pytest.raises(LeakError, match="was trained on 1 of the 1 classes that this run reports"):
+        open_stream(replace(run, scenario=told))
+
+
+def test_a_folder_that_is_there_and_adapters_are_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ConfigError, match="there is there already; a language model is written to a folder that is"):
+        pretrain([str(tmp_path / "there"), *TEXTS])
+    with pytest.raises(ConfigError, match=r"is pre-trained as a whole; leave model\.adapter out"):
+        pretrain([str(tmp_path / "new"), *TEXTS, "model.adapter.rank=4"])
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 def test_a_place_that_cannot_be_written_is_named_before_training(tmp_path: Path) -> None:

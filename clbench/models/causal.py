@@ -37,6 +37,8 @@ class CausalModel(Model):
         self._cuts = "logits_to_keep" in inspect.signature(self.inner.forward).parameters
         # What comes with published weights (repetition penalties, sampling) would bend answers that are to be greedy.
         self.inner.generation_config = GenerationConfig()
+        # Where a network knows its padding, some look for it in every batch; here it stands where nothing looks.
+        self.inner.config.pad_token_id = None
 
     @property
     def inner(self) -> Any:

@@ -41,12 +41,14 @@ def build_causal(config: ModelConfig, new_tokens: int, instructions: Sequence[st
     made = _network(config)
     if words.size > (known := made.get_input_embeddings().num_embeddings):
         raise CheckpointError(f"the tokenizer of {config.name} has {words.size} tokens, its network knows {known} only")
+    if config.adapter.rank:
+        wrapped = adapted(made, config.adapter)
+        model: CausalModel = RoutedModel(wrapped, words.pad, words.eos, new_tokens, config.adapter, instructions)
+    else:
+        model = CausalModel(made, words.pad, words.eos, new_tokens)
     if config.gradient_checkpointing:
         _recompute_activations(made, str(config.name))
-    if config.adapter.rank:
-        made = adapted(made, config.adapter)
-        return RoutedModel(made, words.pad, words.eos, new_tokens, config.adapter, instructions)
-    return CausalModel(made, words.pad, words.eos, new_tokens)
+    return model
 
 
 def check(config: ModelConfig) -> None:
@@ -174,6 +176,7 @@ def _recompute_activations(network: Any, name: str) -> None:
     newer = hasattr(network, "activation_checkpointing_enable")  # the name that transformers 5 gave it
     enable = network.activation_checkpointing_enable if newer else network.gradient_checkpointing_enable
     enable({"use_reentrant": False})
+    network.disable_input_require_grads()  # for a kind of recomputing that is not used
 
 
 @contextlib.contextmanager

@@ -109,9 +109,7 @@ def unfinished(records: Iterable[Record]) -> int:
 
 
 def _rows(records: Sequence[Record], upper_bound: str) -> tuple[Row, ...]:
-    groups = _grouped(
-        records, lambda r: {"name": r.strategy, "config": r.strategy_config, "how": _how(r), **_adapter(r)}
-    )
+    groups = _grouped(records, _row_fields)
     heads = [group[0] for group in groups]
     levels = ([read(r) for r in heads] for read in (lambda r: r.strategy_config, _adapter, _how))
     labels = wording.distinct([r.strategy for r in heads], *levels)
@@ -153,6 +151,11 @@ def _block_fields(record: Record) -> dict[str, Any]:
         **{f"scenario.{name}": value for name, value in record.scenario_config.items()},
         **{f"model.{name}": value for name, value in record.model_config.items() if name != "adapter"},
     }
+
+
+def _row_fields(record: Record) -> dict[str, Any]:
+    """What makes two comparable runs seeds of one row, as plain values."""
+    return {"name": record.strategy, "config": record.strategy_config, "how": _how(record) | _adapter(record)}
 
 
 def _adapter(record: Record) -> dict[str, Any]:

@@ -139,6 +139,19 @@ def test_a_mistake_gets_one_line_and_status_2(
     assert not list(tmp_path.rglob("record.json"))
 
 
+def test_a_study_on_texts_from_start_to_table(tmp_path: Path) -> None:
+    words = ("scenario=instructions", "scenario.train_per_task=16", "scenario.test_per_task=4", "strategy=naive,lora")
+    single = ("protocol=single", "protocol.part=evaluation_half", "protocol.seeds=[0]", "executor=in_process")
+    done = clbench("run", *words, *single, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for text in ("instruction tuning, evaluation half, 4 experiences", "Facts at the end", "adapter.rank=8", "Probes,"):
+        assert text in done.stdout
+    report = clbench("report", "runs", "--columns", "last_accuracy_macro", "probe.facts", cwd=tmp_path)
+    assert (report.returncode, report.stderr) == (0, "")
+    assert report.stdout.count("instruction tuning") == 1  # one table for both
+    assert re.search(r"^ *naive .*\n.*\n? *lora ", report.stdout, re.MULTILINE)
+
+
 def test_damaged_data_get_one_line(tmp_path: Path) -> None:
     (tmp_path / "cifar-100-python").mkdir()
     (tmp_path / "cifar-100-python" / "train").write_bytes(b"half a file")

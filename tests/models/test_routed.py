@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ from tests.language import BOS, EOS, PAD, network
 
 WORD, LETTER = "Answer with one short word.", "Choose the option letter!"
 TEXTS = (WORD, LETTER, "Answer with a word, one short one.", "Draw: xyzzy plugh")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    with isolated(0, "test"):
+        yield
 
 
 def model(routing: Routing = Routing.NEAREST, seed: int = 0) -> RoutedModel:
@@ -52,7 +59,7 @@ def train(learner: RoutedModel, batch: Batch) -> None:
     """A few steps on whatever may train."""
     learner.train()
     trainable = [p for p in learner.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(trainable, lr=0.1)
+    optimizer = torch.optim.Adam(trainable, lr=0.02)
     for _ in range(3):
         optimizer.zero_grad()
         learner.loss(batch).backward()
@@ -63,9 +70,10 @@ def train(learner: RoutedModel, batch: Batch) -> None:
 def learnt(routing: Routing = Routing.NEAREST) -> RoutedModel:
     """A model that has learnt two groups."""
     made = model(routing)
-    for number in (0, 1):
-        made.meet(table(number, number))
-        train(made, rows(number, number, first=10 + 10 * number))
+    with isolated(0, "learn"):
+        for number in (0, 1):
+            made.meet(table(number, number))
+            train(made, rows(number, number, first=10 + 10 * number))
     return made
 
 

@@ -85,11 +85,14 @@ def test_gpt2_s_tokenizer() -> None:
     folder = Path(os.environ.get("CLBENCH_DATA", "/nonexistent")) / "tokenizers" / "gpt2"
     if not folder.is_dir():
         pytest.skip("CLBENCH_DATA names no folder with tokenizers/gpt2")
-    from transformers import GPT2TokenizerFast
+    from tokenizers import Tokenizer as Fast
+    from tokenizers import decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(
-        GPT2TokenizerFast(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt")), "openai gpt2"
-    )
+    fast = Fast(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+    fast.pre_tokenizer, fast.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    ends = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
+    words = Tokenizer(PreTrainedTokenizerFast(tokenizer_object=fast, **ends), "openai gpt2")
     assert words.size == 50257
     assert words.eos == words.pad == 50256
     assert words.start == [50256]

@@ -2,13 +2,14 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from clbench.errors import ClbenchError
-from clbench.record import Part, Phase, Record, Selection, Status
+from clbench.record import Part, Phase, ProbeMeasurement, Record, Selection, Setting, Status
 from clbench.report.heat import mean_matrix
 from clbench.report.summary import amount, render, show_runs, to_svg
 
@@ -86,6 +87,53 @@ def test_svg_holds_the_leaderboard_and_loads_nothing(make_record: Make) -> None:
     assert "@font-face" not in picture
     assert "url(http" not in picture
     assert "href" not in picture
+
+
+def texts(make_record: Make, **fields: Any) -> Record:
+    """A run on two tasks, with three probes."""
+    scores = {"facts": (8, 9, 4), "skills": (6, 5, 7), "old_tales": (-10 * np.log(2), -9, -10 * np.log(6))}
+    units = {"old_tales": "log_likelihood"}
+    entries = tuple(
+        ProbeMeasurement(after, name, units.get(name, "accuracy"), float(total), 10)
+        for name, totals in scores.items()
+        for after, total in enumerate(totals)
+    )
+    chosen = {"before": (41, 12), "setting": Setting.INSTRUCTION, "probes": entries} | fields
+    return make_record([[87, 23], [65, 98]], **chosen)
+
+
+def test_texts_are_summed_up_with_what_could_be_done_before_and_what_is_left(
+    make_record: Make, console: Console
+) -> None:
+    model = {"name": "pretrained_llama", "adapter": {"rank": 8, "targets": ["all-linear"]}}
+    show_runs([texts(make_record, seed=s, model_config=model) for s in (0, 1)], console, Path("runs"))
+    text = printed(console)
+    assert "instruction tuning, all tasks, 2 experiences, model pretrained_llama" in text
+    rows = [re.sub(r"\s+", " ", line).strip() for line in text.splitlines()]
+    matrix = rows[rows.index(next(row for row in rows if row.startswith("after"))) :][2:5]
+    assert matrix == ["0 41.0 12.0", "1 87.0 23.0", "2 65.0 98.0"]
+    for expected in (
+        "Last acc. (macro) ↑ 81.5 % [81.5, 81.5] 95 % interval, n = 2",
+        "BWT (TRACE) ↑ -11.0 pp [-11.0, -11.0] 95 % interval, n = 2",
+        "Learning acc. ↑ 92.5 % [92.5, 92.5] 95 % interval, n = 2",
+        "Probes, change ↑ -15.0 pp [-15.0, -15.0] 95 % interval, n = 2",
+        "Facts at the end 40.0 % 80.0 before; never trained here",
+        "Skills at the end 70.0 % 60.0 before; never trained here",
+        "Old tales at the end 6.0 2.0 before; perplexity, never trained here",
+    ):
+        assert expected in rows
+    assert "adapter.rank=8" in text
+
+
+def test_images_are_summed_up_as_before(make_record: Make, console: Console) -> None:
+    tasks = {"before": (41, 12), "setting": Setting.TASK_INCREMENTAL}
+    show_runs([make_record([[87, 23], [65, 98]], **tasks)], console, Path("runs"))
+    text = printed(console)
+    assert "41.0" not in text
+    assert "at the end" not in text
+    assert "adapter" not in text
+    for title in ("Avg. inc. acc. ↑", "Last acc. ↑", "Forgetting ↓", "Learning acc. ↑"):
+        assert title in text
 
 
 def test_nothing_to_show_is_one_clear_line(console: Console) -> None:

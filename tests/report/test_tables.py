@@ -1,16 +1,19 @@
 import io
+import math
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from clbench.errors import ClbenchError
 from clbench.metrics import METRICS, average_incremental_accuracy, interval
-from clbench.record import Part, Phase, Record, Selection, Status
+from clbench.record import Part, Phase, ProbeMeasurement, Record, Selection, Setting, Status
 from clbench.report import frame, wording
 from clbench.report.grouping import blocks
 from clbench.report.latex import escape
@@ -190,6 +193,61 @@ def test_runs_that_may_not_be_compared_stand_in_different_blocks(make_record: Ma
     grouped = blocks([make_record(run=str(i), **fields) for i, fields in enumerate(others)])
     assert len(grouped) == len({block.title for block in grouped}) == len(others)
     assert all(len(block.rows) == 1 for block in grouped)
+
+
+def texts(make_record: Make, rank: int = 0, **fields: Any) -> Record:
+    """A run on two tasks with two probes, of a language model whose weights or adapters train."""
+    entries = tuple(
+        ProbeMeasurement(after, name, unit, total, 10)
+        for name, unit, totals in (("facts", "accuracy", (8, 4, 3.0)), ("tales", "log_likelihood", (-1, -2, -3.0)))
+        for after, total in enumerate(totals)
+    )
+    model = {"name": "llama", "adapter": {"rank": rank, "alpha": None}}
+    chosen = {"setting": Setting.INSTRUCTION, "probes": entries, "model_config": model, "before": (40, 20)} | fields
+    return make_record([[90, 20], [60, 80]], **chosen)
+
+
+def test_texts_have_columns_of_their_own_and_images_theirs(make_record: Make) -> None:
+    text = report([texts(make_record), make_record([[90], [60, 80]])], "markdown")
+    heads = [re.findall(r"\| ([^|]*[↑↓])", line) for line in text.splitlines() if line.startswith("| Strategy")]
+    assert [[head.strip() for head in row] for row in heads] == [
+        ["Last acc. (macro) ↑", "BWT (TRACE) ↑", "Learning acc. ↑", "Probes, change ↑"],
+        ["Avg. inc. acc. ↑", "Last acc. ↑", "Forgetting ↓", "Learning acc. ↑"],
+    ]
+    assert text.count("Forgetting is forgetting\\_max\\_prev") == 1
+    assert "a seed draws the examples and the batches" in text
+    assert "| naive | 70.0 | -15.0 | 85.0 | -50.0 |" in text
+
+
+def test_adapters_stand_in_one_table_with_whole_weights(make_record: Make) -> None:
+    runs = [texts(make_record, 0, run="1"), texts(make_record, 8, run="2"), texts(make_record, 8, strategy="lora")]
+    (block,) = blocks(runs)
+    assert sorted(row.label for row in block.rows) == ["lora", "naive (adapter.rank=0)", "naive (adapter.rank=8)"]
+    other = texts(make_record, 8, model_config={"name": "llama", "dtype": "bfloat16"})
+    assert len(blocks([*runs, other])) == 2
+
+
+def test_probes_are_in_the_csv_and_may_be_asked_for_as_columns(make_record: Make) -> None:
+    table = read(report([texts(make_record)], "csv")).set_index("metric")
+    assert table.loc["probe.facts", ["mean", "unit", "higher_is_better"]].tolist() == [30, "%", True]
+    assert table.loc["probe.tales", "mean"] == pytest.approx(math.exp(0.3))
+    assert not table.loc["probe.tales", "higher_is_better"]
+    assert table.loc["perplexity_ratio", "mean"] == pytest.approx(math.exp(0.2))
+    assert frame.runs([texts(make_record)])["probe.facts"].tolist() == [30]
+    text = report([texts(make_record)], "markdown", columns=["probe.facts", "probe.tales"])
+    assert "| Strategy | Facts ↑ | Tales ↓ |" in text
+    assert markdown_row(text, "naive")[1:3] == ["30.0", "1.3"]
+    with pytest.raises(ClbenchError, match=r"unknown column 'probe.facts'"):
+        report([make_record()], "markdown", columns=["probe.facts"])
+    assert not any(name.startswith("probe.") for name in read(report([make_record()], "csv"))["metric"])
+
+
+def test_a_diverged_run_on_texts_is_in_the_mean_with_nothing_left(make_record: Make) -> None:
+    early = tuple(ProbeMeasurement(0, "facts", "accuracy", 8.0, 10) for _ in range(1))
+    gone = texts(make_record, seed=1, probes=early, measurements=(), costs=(), status=Status.DIVERGED)
+    row = markdown_row(report([texts(make_record), gone], "markdown"), "naive")
+    assert row[1].startswith("35.0 ")
+    assert row[4].startswith("-65.0 ")  # of -50 and -80
 
 
 def test_title_says_what_a_block_has_in_common(make_record: Make) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,8 +8,12 @@ import torch
 from torch import nn
 
 from clbench.engine import learn
+from clbench.models.config import AdapterConfig, ModelConfig, Routing
+from clbench.models.language import build_causal
 from clbench.strategies import ewc
-from tests.learning import digits, problem, shortened, strategy
+from clbench.tokens import columns
+from tests.language import BOS, EOS, PAD, folder
+from tests.learning import digits, instructions, problem, shortened, strategy, text_problem
 
 
 def test_the_fisher_is_the_mean_squared_gradient_of_single_examples() -> None:
@@ -28,6 +33,49 @@ def test_the_fisher_is_the_mean_squared_gradient_of_single_examples() -> None:
             wanted[name] += p.grad.square() / 24
     for name, value in wanted.items():
         assert torch.allclose(got[name], value, rtol=1e-3, atol=1e-7), name
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("twice", [False, True])
+def test_the_fisher_of_a_language_model_is_that_of_single_rows(
+    kind: str, rank: int, twice: bool, tmp_path: Path
+) -> None:
+    rows = columns([[BOS, 5, 6], [BOS, 7], [BOS, 9, 9, 9]], [[8, EOS], [9, 9, EOS], [EOS]], PAD)
+    batch = {name: column.long() for name, column in rows.items()}
+    name = str(folder(tmp_path / "model", kind))
+    model = build_causal(ModelConfig(name, adapter=AdapterConfig(rank=rank), gradient_checkpointing=twice), 4).eval()
+    draws = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=draws))  # so that no half of an adapter is 0
+    got = ewc.empirical_fisher(model, [batch])
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert got.keys() == trained.keys()
+    wanted = {name: torch.zeros_like(p) for name, p in trained.items()}
+    for i in range(3):
+        model.zero_grad()
+        model.loss({name: column[i : i + 1] for name, column in batch.items()}).backward()
+        for name, p in trained.items():
+            wanted[name] += (torch.zeros_like(p) if p.grad is None else p.grad).square() / 3
+    for name, value in wanted.items():
+        assert torch.allclose(got[name], value, rtol=1e-3, atol=1e-5 * float(value.max())), name
+
+
+def test_adapters_that_are_new_have_no_springs_and_the_base_never_has() -> None:
+    scenario = instructions(AdapterConfig(rank=2, routing=Routing.NEAREST))
+    stream = scenario.stream(0)
+    learner = ewc.EWC(ewc.EWCConfig(epochs=1, lr=0.01, fisher_examples=8), text_problem(scenario, stream))
+    for experience in stream.experiences[:2]:
+        learn(learner, shortened(experience, 32))
+    held = {name.partition("/")[2] for name in learner.auxiliary}
+    assert {part for name in held for part in name.split(".") if part.startswith("set")} == {"set0", "set1"}
+    assert all("lora_" in name for name in held)
+    learner.model.meet(stream.experiences[2].train)  # a third set
+    learner.begin(stream.experiences[2])
+    batch = stream.transform.evaluate(next(stream.experiences[2].train.batches(8)))
+    learner.model.eval()
+    assert learner.loss(batch).item() == learner.model.loss(batch).item()
 
 
 def test_merged_springs_are_the_sum_of_all_springs_up_to_a_constant() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from clbench.engine import learn
 from clbench.strategies import lwf
-from tests.learning import digits, shortened, strategy
+from tests.learning import digits, scenario_for, shortened, strategy
 
 
 def test_distillation_against_float64_sums() -> None:
@@ -43,6 +43,25 @@ def test_the_teacher_is_the_model_before_the_experience_and_is_let_go() -> None:
     assert torch.allclose(learner.teacher.all_logits(batch)[:, :2], before, atol=1e-6)
     learner.end(stream.experiences[1])
     assert learner.teacher is None
+
+
+def test_texts_are_distilled_token_by_token_over_the_whole_vocabulary() -> None:
+    stream = scenario_for("lwf").stream(0)
+    learner: Any = strategy("lwf", stream, strength=0.7, temperature=2.0)
+    learn(learner, shortened(stream.experiences[0], 32))
+    learner.begin(stream.experiences[1])
+    batch = stream.transform.evaluate(next(stream.experiences[1].train.batches(4)))
+    with torch.no_grad():
+        for parameter in learner.model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        learner.model.eval()
+        got = learner.loss(batch).item()
+        new, old = (model.all_logits(batch).double() for model in (learner.model, learner.teacher))
+    p, q = torch.softmax(old / 2, 1), torch.softmax(new / 2, 1)
+    kept = 4 * float((p * (p / q).log()).sum(1).mean())
+    assert kept > 1e-3
+    assert len(new) == int((batch["length"] - batch["prompt"]).sum())
+    assert abs(got - learner.model.loss(batch).item() - 0.7 * kept) < 1e-4
 
 
 def test_it_keeps_more_of_the_old_answers_than_naive() -> None:
