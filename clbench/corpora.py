@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,12 @@ class Fields:
     instruction: str | None = None  # null: no instruction
     input: str | None = "input"  # null: no input
     output: str = "output"  # an answer or a list of answers; numbers and truth values are read as text
+    rejected: str | None = None  # of training rows: an answer that is not preferred; null: there is none
+
+    @property
+    def asked(self) -> Fields:
+        """What is read of test rows."""
+        return replace(self, rejected=None)
 
 
 INPUT_OUTPUT, PROMPT_ANSWER = Fields(), Fields(input="prompt", output="answer")
@@ -136,7 +142,10 @@ def read_task(path: Path, score: str, name: str | None = None, fields: Fields = 
     """
     data = read_object(path)
     if "train" in data:
-        train, test = _part(data, "train", path, fields, empty=True), _part({"test": [], **data}, "test", path, fields)
+        train, test = (
+            _part(data, "train", path, fields, empty=True),
+            _part({"test": [], **data}, "test", path, fields.asked),
+        )
     else:
         train, test = hold_out(_part(data, "Instances", path, fields, empty=True), str(path))
     return TextTask(name or path.stem, score, train, test)
@@ -167,7 +176,7 @@ def read_files(
 ) -> TextTask:
     """As `read_file`, with the test rows in a file of their own; the task is named after the training file."""
     rows = read_rows(train), read_rows(test)
-    return TextTask(name or train.stem, score, _examples(rows[0], fields), _examples(rows[1], fields))
+    return TextTask(name or train.stem, score, _examples(rows[0], fields), _examples(rows[1], fields.asked))
 
 
 def read_questions(path: Path) -> tuple[TextExample, ...]:
@@ -212,7 +221,7 @@ def read_hub(
     rows = _examples(hub_rows(name, subset, split), fields)
     if test_split is None:
         return TextTask(title, score, *hold_out(rows, f"{title}, {split}"))
-    return TextTask(title, score, rows, _examples(hub_rows(name, subset, test_split), fields))
+    return TextTask(title, score, rows, _examples(hub_rows(name, subset, test_split), fields.asked))
 
 
 def hold_out(examples: Sequence[TextExample], place: str) -> tuple[tuple[TextExample, ...], tuple[TextExample, ...]]:
@@ -291,4 +300,5 @@ def _example(row: Row, fields: Fields, instruction: str, empty: bool) -> TextExa
     references = row.texts(fields.output)
     if not empty and not all(map(str.strip, references)):
         raise DataError(f"{row.place}: field {fields.output!r} is an empty answer; give one or remove the row")
-    return TextExample(asked, "" if fields.input is None else row.text(fields.input), references)
+    given = "" if fields.input is None else row.text(fields.input)
+    return TextExample(asked, given, references, None if fields.rejected is None else row.text(fields.rejected))

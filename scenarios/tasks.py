@@ -38,6 +38,7 @@ class TasksConfig(ProbedConfig):
     instruction: str | None = None  # field that says what is asked; null: none but a file's definition
     input: str | None = "input"  # field that it is asked of; null: none
     output: str = "output"  # field with an answer or a list of answers
+    rejected: str | None = None  # field with an answer that is not preferred, for strategy=dpo; null: none
     score: str = "exact_match"  # how answers are scored
     longest: int | None = 1024  # tokens of a row, prompt and answer; null: all that the model can look at
     max_answer: int = 128  # tokens of an answer, EOS included
@@ -88,4 +89,4 @@ class Tasks(ProbedScenario):
         return read_hub(name, subset or None, config.split, config.test_split, self._fields(), config.score)
 
     def _fields(self) -> Fields:
-        return Fields(self.config.instruction, self.config.input, self.config.output)
+        return Fields(self.config.instruction, self.config.input, self.config.output, self.config.rejected)

@@ -7,7 +7,8 @@ the preferred and y- the rejected answer to a prompt x:
 
 ``ratio=0.5`` is half fine-tuning's second round (Hui et al., arXiv 2404.18466): the policy starts from the tuned model,
 a new half is drawn, and the reference is the whole tuned model, frozen. Learns from tables with rejected answers
-(``scenario.preferences=true`` on instructions). Log-likelihoods are sums over the answer's tokens, EOS included.
+(``scenario.preferences=true`` on instructions, ``scenario.rejected=FIELD`` on tasks). Log-likelihoods are sums over
+the answer's tokens, EOS included.
 Certificate: no published number is reproduced yet.
 """
 
@@ -72,7 +73,7 @@ class DPO(Half):
         if REJECTED not in experience.train.source.columns:
             raise IncompatibleError(
                 "dpo learns from preferences, and the examples have no rejected answers; add "
-                "scenario.preferences=true, or take another scenario"
+                "scenario.preferences=true (instructions), or scenario.rejected=FIELD (tasks)"
             )
         self.reference = copy.deepcopy(self.model).eval().requires_grad_(False)
         super().begin(experience)

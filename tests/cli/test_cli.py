@@ -100,7 +100,7 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
             ("run", *TEXTS, "model.name=/no/such/model"),
             "no language model '/no/such/model': it is neither a folder nor",
         ),
-        (("run", *TEXTS, "model.name=."), "AutoTokenizer of transformers cannot load ., which needs config.json"),
+        (("run", *TEXTS, "model.name=."), "of transformers cannot load ., which needs config.json"),
         (("run", *TEXTS, "model.checkpoint=w.pt"), "model.name=w.pt in place of model.checkpoint"),
         (("run", *TEXTS, "model.adapter.routing=nearest"), "routing needs adapters; add model.adapter.rank=8"),
         (("run", *TEXTS, "strategy=lora", "model.adapter.targets=[attn]"), "attn is no matrix of this network; there"),

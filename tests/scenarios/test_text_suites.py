@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from clbench.errors import CheckpointError, ClbenchError, ConfigError, DataError, UnknownNameError
 from clbench.models.config import ModelConfig
 from clbench.record import Part
 from clbench.scenario import Scenario, scenarios
 from clbench.suites import LONG_SEQUENCE_ORDERS, SUPERNI_ORDERS, TRACE_ORDER
+from clbench.tokens import rejected
 from tests.texts import EMBEDDED, SHORT, make_files, make_folders, make_trace, real_suite, write
 
 
@@ -113,6 +115,22 @@ def test_mistakes_are_one_line(tmp_path: Path, values: dict[str, Any], error: ty
     with pytest.raises(error, match=words) as raised:
         scenario("tasks", tmp_path, **values).stream(0)
     assert "\n" not in str(raised.value)
+
+
+def test_rejected_answers_of_ones_own_file_are_there_to_learn_from(tmp_path: Path) -> None:
+    rows = [{"input": f"sum {n}", "output": str(n), "worse": str(n + 1)} for n in range(20)]
+    for name in ("train.json", "more.json"):
+        write(tmp_path / name, rows)
+    write(tmp_path / "test.json", [{"input": "sum", "output": "0"}])  # what is only asked needs none
+    files = f"{tmp_path / 'train.json'}|{tmp_path / 'test.json'}"
+    found = scenario("tasks", tmp_path, files=[files, str(tmp_path / "more.json")], rejected="worse")
+    for experience in found.stream(0).experiences:
+        batch = experience.train.source.columns
+        wrong = rejected(batch)
+        assert ((batch["tokens"] != wrong["tokens"][:, : batch["tokens"].shape[1]]).any(1)).all()
+        assert torch.equal(batch["prompt"], wrong["prompt"])
+    with pytest.raises(DataError, match="'better'"):
+        scenario("tasks", tmp_path, files=[files], rejected="better").stream(0)
 
 
 def test_an_unknown_score_is_refused() -> None:
