@@ -41,6 +41,7 @@ from clbench.table import Table
 from clbench.tokens import rows_at_once
 
 BATCH = 256  # test examples per call of predict; fewer long texts
+OFFLINE = "offline"  # all there is arrives at once
 KEPT = 20  # answers per experience that are kept to be read
 
 
@@ -191,6 +192,8 @@ class _Session:
         return current
 
     def _measured(self, current: Record, after: int) -> Record:
+        if not self.stream.measured(after):
+            return current
         scores, transcript = examine(self.strategy, self.stream, after)
         if transcript and self.peers.first:
             keep_generations(self.run.folder, after, {**self.stream.answers.conditions(), "answers": transcript})
@@ -320,7 +323,7 @@ def examine(strategy: Strategy, stream: Stream, after: int) -> tuple[tuple[Measu
     Returns:
         One measurement per experience, and what was said on the first test examples of each, where it can be read.
     """
-    ahead = stream.setting is Setting.TASK_INCREMENTAL or (stream.setting is Setting.INSTRUCTION and not after)
+    ahead = stream.setting is Setting.TASK_INCREMENTAL or (stream.setting.in_words and not after)
     asked = stream.experiences if ahead else stream.experiences[:after]
     if not asked:
         return (), []
@@ -344,7 +347,7 @@ def examine(strategy: Strategy, stream: Stream, after: int) -> tuple[tuple[Measu
 def probe(strategy: Strategy, stream: Stream, after: int) -> tuple[ProbeMeasurement, ...]:
     """Measure the stream's probes, ``after`` so many experiences."""
     with seeding.isolated(strategy.problem.seed, "probe", after):
-        found = [(one, one.measure(strategy)) for one in stream.probes]
+        found = [(one, one.measure(strategy, after)) for one in stream.probes]
     return tuple(ProbeMeasurement(after, one.name, one.unit.value, *outcome) for one, outcome in found)
 
 
@@ -379,10 +382,12 @@ def new_record(run: Run, stream: Stream) -> Record:
         selection=run.selection,
         seed=run.seed,
         data_digest=stream.digest,
+        access=OFFLINE if len(stream.experiences) == 1 else strategy.access(run.strategy),
         transform=repr(stream.transform),
         experiences=tuple(
             ExperienceInfo(e.name, len(e.classes), len(e.train), len(e.test), e.shortened) for e in stream.experiences
         ),
         environment=replace(where, device=where.device + run.team),
         started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        notes={"stream": stream.notes} if stream.notes else {},
     )

@@ -3,7 +3,8 @@
 model.grow(outputs)
 begin(experience)                 # freeze, copy a teacher, ...
 for each epoch, for each batch of the experience (and of the exemplar memory):
-    loss(batch).backward(); after_backward(); clip; optimiser step; after_step()
+    loss(batch).backward(); after_backward(); clip; optimiser step; after_step()      # no gradient where settled(...)
+    stop where finished()
 end(experience)                   # estimate importances, ...
 memory.update(experience)
 """
@@ -102,12 +103,25 @@ class FineTune(Strategy):
         self.auxiliary: dict[str, Tensor] = {}
         self.trained = 0  # parameters that the last experience could change
 
+    @classmethod
+    def access(cls, config: Any) -> str:
+        """Exemplars, where it has some."""
+        return f"replay {config.memory.capacity}" if config.memory.capacity else "no replay"
+
     def begin(self, experience: Experience) -> None:
         """Before the first step, the model having grown."""
 
     def loss(self, batch: Batch) -> Tensor:
         """The scalar that one step descends."""
         return self.model.loss(batch)
+
+    def settled(self, loss: Tensor, batch: Batch) -> bool:
+        """Whether a batch is left out of the steps; to look at its loss waits for a GPU."""
+        return False
+
+    def finished(self) -> bool:
+        """After each epoch: whether it is the experience's last, however many there might be."""
+        return False
 
     def after_backward(self) -> None:
         """Between the gradient and its clipping."""
@@ -172,6 +186,8 @@ class FineTune(Strategy):
             total = float(self.problem.peers.mean(losses))
             if not math.isfinite(total):
                 raise DivergedError(f"the loss of experience {experience.index} is {total} by step {step}")
+            if self.finished():
+                break
 
     def _rows(self, table: Table, order: torch.Generator, draws: torch.Generator) -> Iterator[Tensor]:
         """Row numbers of each batch of one epoch, new examples first."""
@@ -192,7 +208,8 @@ class FineTune(Strategy):
         device = self.problem.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.config.amp and device == "cuda"):
             loss = objective(batch)
-        (loss / together).backward()
+        if not self.settled(loss.detach(), batch):
+            (loss / together).backward()
         return loss.detach()
 
     def _step(self, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter]) -> None:
@@ -235,6 +252,12 @@ class FineTune(Strategy):
         self.model.eval()
         transform = self.problem.transform
         return torch.cat([self.model.features(transform.evaluate(b)) for b in table.batches(EVALUATION_BATCH)])
+
+    @torch.no_grad()
+    def token_matches(self, batch: Batch) -> Tensor:
+        """Share (N,) of each answer's tokens that are the likeliest after the right ones before them."""
+        self.model.eval()
+        return self.model.token_matches(self.problem.transform.evaluate(batch))
 
     def stored_bytes(self) -> int:
         """Bytes of exemplars and auxiliary tensors."""

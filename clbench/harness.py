@@ -63,7 +63,7 @@ class HarnessProbe(Probe):
     def __init__(self, task: str, fast: Any, size: int | None = None) -> None:
         self.name, self.task, self.fast, self.size = title(task), task, fast, size
 
-    def measure(self, strategy: Any) -> Probed:
+    def measure(self, strategy: Any, after: int = 0) -> Probed:
         """The metric times the examples, over the examples.
 
         Raises:

@@ -30,14 +30,13 @@ LARGEST = 700.0  # nats per token; exp of more is no number
 def accuracy_matrix(record: Record) -> Array:
     """R (T, T), percent: row t after learning experience t, column j the experience tested; NaN = not measured."""
     correct, total = _counts(record)
-    return 100 * correct[1:] / total[1:]
+    return 100 * _ratio(correct[1:], total[1:])
 
 
 def initial_accuracies(record: Record) -> Array:
     """Accuracy on each experience before any training, b (T,), percent; NaN = not measured."""
     correct, total = _counts(record)
-    initial: Array = 100 * correct[0] / total[0]
-    return initial
+    return 100 * _ratio(correct[0], total[0])
 
 
 def seen_accuracy(record: Record) -> Array:
@@ -50,8 +49,14 @@ def seen_accuracy(record: Record) -> Array:
 
 
 def average_incremental_accuracy(record: Record) -> float:
-    """(1/T) sum_t a_t, percent. Rebuffi et al. 2017 (iCaRL), "average incremental accuracy"."""
-    return float(seen_accuracy(record).mean())
+    """(1/T) sum_t a_t, percent. Rebuffi et al. 2017 (iCaRL), "average incremental accuracy".
+
+    Where a stream is measured at some moments only, the mean over those.
+    """
+    seen = seen_accuracy(record)
+    if record.status is Status.FINISHED:
+        seen = seen[sorted({entry.after - 1 for entry in record.measurements if entry.after})]
+    return float(seen.mean())
 
 
 def last_accuracy(record: Record) -> float:
@@ -225,7 +230,7 @@ def _chance(record: Record) -> Array:
     """Share of right answers by guessing, (T+1, T); NaN where a finished run would not be measured either."""
     classes = np.array([e.classes for e in record.experiences], dtype=np.float64)
     size = len(classes)
-    if record.setting is Setting.INSTRUCTION:
+    if record.setting.in_words:
         seen = np.where(np.tri(size, dtype=bool), 0.0, np.nan)
         return np.vstack([np.zeros(size), seen])
     if record.setting is Setting.TASK_INCREMENTAL:
@@ -233,6 +238,13 @@ def _chance(record: Record) -> Array:
     rates = np.tile(1 / np.cumsum(classes)[:, None], (1, size))
     seen = np.where(np.tri(size, dtype=bool), rates, np.nan)
     return np.vstack([np.full(size, np.nan), seen])
+
+
+def _ratio(correct: Array, total: Array) -> Array:
+    """Shares; NaN where nothing was asked."""
+    asked = np.where(total > 0, total, np.nan)
+    shares: Array = correct / asked
+    return shares
 
 
 def _forgetting(record: Record, last_row_counts: bool) -> float:

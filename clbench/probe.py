@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from clbench.answers import Answers
-from clbench.table import Source, Table
+from clbench.table import Batch, Source, Table
 from clbench.tokens import rows_at_once
 
 BATCH = 256  # rows per call, at most
@@ -40,30 +43,71 @@ class Probe(ABC):
     unit: Unit
 
     @abstractmethod
-    def measure(self, strategy: Any) -> Probed:
-        """Ask a `clbench.strategy.Strategy`, which learns nothing from it."""
+    def measure(self, strategy: Any, after: int = 0) -> Probed:
+        """Ask a `clbench.strategy.Strategy`, which learns nothing from it.
+
+        Args:
+            strategy: what answers.
+            after: experiences learnt so far, for probes about what has arrived; 0 = before any training, all of it.
+        """
 
 
-class AnswerProbe(Probe):
+class ArrivingProbe(Probe):
+    """A probe of rows that arrive with the experiences: asked about those that have been learnt.
+
+    Args:
+        name: for tables.
+        source: its rows.
+        arrivals: index (N,) int64 of the experience with which each row arrives; all are there from the start where
+            None.
+    """
+
+    unit = Unit.ACCURACY
+
+    def __init__(self, name: str, source: Source, arrivals: Tensor | None = None) -> None:
+        self.name, self.arrivals = name, arrivals
+        self.table = Table(source)
+
+    def measure(self, strategy: Any, after: int = 0) -> Probed:
+        """Sum of scores over rows."""
+        table = self.table if self.arrivals is None or not after else self.table.select(self.arrivals < after)
+        batches = table.batches(rows_at_once(table.source.columns, BATCH))
+        return Probed(sum(sum(self.scores(strategy, batch)) for batch in batches), len(table))
+
+    @abstractmethod
+    def scores(self, strategy: Any, batch: Batch) -> Sequence[float]:
+        """One number in [0, 1] per row."""
+
+
+class AnswerProbe(ArrivingProbe):
     """The share of questions that are still answered.
 
     Args:
         name: for tables.
         source: what ``answers`` asks and scores.
         answers: how questions are asked and scored.
+        arrivals: see `ArrivingProbe`.
     """
 
-    unit = Unit.ACCURACY
+    def __init__(self, name: str, source: Source, answers: Answers, arrivals: Tensor | None = None) -> None:
+        super().__init__(name, source, arrivals)
+        self.answers = answers
 
-    def __init__(self, name: str, source: Source, answers: Answers) -> None:
-        self.name, self.table, self.answers = name, Table(source), answers
+    def scores(self, strategy: Any, batch: Batch) -> Sequence[float]:
+        """Those of the answers that are generated."""
+        return self.answers.scores(strategy.predict(self.answers.question(batch)), batch)
 
-    def measure(self, strategy: Any) -> Probed:
-        """Sum of scores over questions."""
-        total = 0.0
-        for batch in self.table.batches(rows_at_once(self.table.source.columns, BATCH)):
-            total += sum(self.answers.scores(strategy.predict(self.answers.question(batch)), batch))
-        return Probed(total, len(self.table))
+
+class TeacherForcedProbe(ArrivingProbe):
+    """The share of an answer's tokens that are the likeliest, each after the right ones before it, EOS aside.
+
+    What many papers on editing report: it overstates what is generated freely, where a wrong token stays wrong.
+    """
+
+    def scores(self, strategy: Any, batch: Batch) -> Sequence[float]:
+        """Those of `clbench.strategy.Strategy.token_matches`."""
+        matches: list[float] = strategy.token_matches(batch).tolist()
+        return matches
 
 
 class LikelihoodProbe(Probe):
@@ -81,7 +125,7 @@ class LikelihoodProbe(Probe):
         longest = max(1, source.columns["tokens"].shape[1])
         self.rows = max(1, min(BATCH, TOKENS // longest))
 
-    def measure(self, strategy: Any) -> Probed:
+    def measure(self, strategy: Any, after: int = 0) -> Probed:
         """Sum of log-likelihoods over tokens."""
         total, count = 0.0, 0
         for batch in self.table.batches(self.rows):

@@ -25,7 +25,7 @@ from typing import Any
 
 from clbench.errors import ClbenchError, DataError
 
-SCHEMA = 4
+SCHEMA = 5
 OF_LANGUAGE_MODELS = {
     "dtype": "float32",
     "gradient_checkpointing": False,
@@ -44,6 +44,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda raw: {"transform": ""} | raw,  # was not written down
     2: lambda raw: raw | {"probes": [], "model_config": OF_LANGUAGE_MODELS | raw["model_config"]},
     3: lambda raw: raw | {"experiences": [{"shortened": 0} | row for row in raw["experiences"]]},  # there were none
+    4: lambda raw: {"access": ""} | raw,  # was not written down
 }
 """From schema version n (the key) to n + 1: a function of the JSON object as it was read."""
 
@@ -77,6 +78,12 @@ class Setting(Enum):
     CLASS_INCREMENTAL = "class_incremental"
     TASK_INCREMENTAL = "task_incremental"
     INSTRUCTION = "instruction"  # each example says in words what is asked
+    EDITING = "editing"  # likewise; an experience is a batch of edits
+
+    @property
+    def in_words(self) -> bool:
+        """Whether examples say in words what they ask for."""
+        return self in (Setting.INSTRUCTION, Setting.EDITING)
 
 
 @dataclass(frozen=True)
@@ -175,6 +182,7 @@ class Record:
     selection: Selection
     seed: int
     data_digest: str  # sha256 of the data and of the order it is learnt in
+    access: str  # what the learner saw of past experiences while it learnt one
     transform: str  # from stored images to the network's input: sizes, crops, interpolation, mean and std
     experiences: tuple[ExperienceInfo, ...]
     environment: Environment
@@ -183,7 +191,7 @@ class Record:
     probes: tuple[ProbeMeasurement, ...] = ()
     costs: tuple[Cost, ...] = ()
     state_digest: str = ""  # sha256 of the learner's state after the last experience
-    notes: dict[str, Any] = field(default_factory=dict)  # what the strategy logged, e.g. HFT's masks
+    notes: dict[str, Any] = field(default_factory=dict)  # by experience, what the strategy logged; of the "stream"
     problem: str = ""  # why a diverged run ended
     schema: int = SCHEMA
 

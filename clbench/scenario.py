@@ -76,6 +76,8 @@ class Stream:
         class_ids: names of the classes that are the same in every scenario that shows them; none where unknown.
         answers: how a learner is asked and scored.
         probes: abilities that are never trained here, measured before, during and after.
+        moments: numbers of experiences after which it is measured; None: after each. The start and the end always are.
+        notes: what is known of the data and worth telling beside results, as JSON values.
     """
 
     experiences: tuple[Experience, ...]
@@ -87,6 +89,12 @@ class Stream:
     class_ids: frozenset[str] = frozenset()
     answers: Answers = field(default_factory=ClassAnswers)
     probes: tuple[Probe, ...] = ()
+    moments: frozenset[int] | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def measured(self, after: int) -> bool:
+        """Whether the stream is measured after so many experiences."""
+        return self.moments is None or after in self.moments or after in (0, len(self.experiences))
 
     @property
     def task_of_class(self) -> tuple[int, ...]:

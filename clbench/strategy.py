@@ -84,6 +84,11 @@ class Strategy(ABC):
         return frozenset({"image"})
 
     @classmethod
+    def access(cls, config: Any) -> str:
+        """What it sees of past experiences while it learns one, for tables."""
+        return "no replay"
+
+    @classmethod
     def skip(cls, config: Any, problem: Problem) -> str | None:
         """Why this strategy cannot take this problem, in one clause; None where it can."""
         return None
@@ -102,6 +107,13 @@ class Strategy(ABC):
 
     def log_likelihoods(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-likelihood (N,) of each text's answer, in nats, and its number of tokens (N,); asked of texts only."""
+        raise NotImplementedError(f"{type(self).__name__} gives no likelihoods")
+
+    def token_matches(self, batch: Batch) -> Tensor:
+        """Share (N,) of each answer's tokens, EOS aside, that are the likeliest after the right ones before them.
+
+        Asked of edits only.
+        """
         raise NotImplementedError(f"{type(self).__name__} gives no likelihoods")
 
     @abstractmethod

@@ -40,12 +40,9 @@ class Order(Enum):
 
 
 @dataclass
-class TextConfig:
-    """What all streams of texts are told."""
+class WordsConfig:
+    """How questions and answers in words become rows of token ids."""
 
-    order: Order = Order.LISTED  # in which tasks arrive
-    train_per_task: int | None = None  # training examples of each task, its first ones; null: all
-    test_per_task: int | None = None  # test examples of each task, its first ones; null: all
     template: str = "{instruction}\n{input}\n"  # what a prompt is made of
     chat: bool = False  # put the prompt into the tokenizer's chat template
     longest: int | None = None  # tokens of a row, prompt and answer; null: all that the model can look at
@@ -53,9 +50,7 @@ class TextConfig:
     shorten: Shorten = Shorten.INPUT  # what a prompt loses that is too long
 
     def __post_init__(self) -> None:
-        for name in ("train_per_task", "test_per_task", "longest"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"scenario.{name}", ">= 1 or null", value)
+        require(self.longest is None or self.longest >= 1, "scenario.longest", ">= 1 or null", self.longest)
         require(self.max_answer >= 2, "scenario.max_answer", ">= 2", self.max_answer)
         try:
             self.template.format(instruction="", input="")
@@ -65,10 +60,25 @@ class TextConfig:
             ) from error
 
 
-class TextScenario(Scenario):
-    """A list of text tasks, one experience each. Subclasses say which."""
+@dataclass
+class TextConfig(WordsConfig):
+    """What all streams of text tasks are told."""
 
-    config: TextConfig
+    order: Order = Order.LISTED  # in which tasks arrive
+    train_per_task: int | None = None  # training examples of each task, its first ones; null: all
+    test_per_task: int | None = None  # test examples of each task, its first ones; null: all
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("train_per_task", "test_per_task"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"scenario.{name}", ">= 1 or null", value)
+
+
+class WordsScenario(Scenario):
+    """A stream in words, for a causal language model."""
+
+    config: WordsConfig
     modality: ClassVar[Modality] = Modality.TEXTS
     default_model: ClassVar[str] = EMBEDDED_CAUSAL
     pretrained_model: ClassVar[str] = EMBEDDED_CAUSAL
@@ -82,6 +92,50 @@ class TextScenario(Scenario):
         "warmup": 0.1,
     }
 
+    def check(self, part: Part) -> None:
+        """See that the model and its tokenizer are there."""
+        check(self.language_model())
+        self.longest()
+        if self.config.chat:
+            tokenizer_of(self.language_model()).chat("")
+
+    def probes(self, rows: Rows) -> tuple[Probe, ...]:
+        """What is measured beside the experiences."""
+        return ()
+
+    def language_model(self) -> ModelConfig:
+        """The model's config, with a name."""
+        return replace(self.model, name=self.model.name or self.default_model)
+
+    def rows(self) -> Rows:
+        """What makes rows of texts."""
+        config, words = self.config, tokenizer_of(self.language_model())
+        return Rows(words, config.template, config.chat, config.shorten, self.longest(), config.max_answer)
+
+    def longest(self) -> int:
+        """Tokens that a row may have.
+
+        Raises:
+            ConfigError: an answer may take up all of them.
+        """
+        context = context_of(self.language_model())
+        longest = min(self.config.longest or context, context)
+        if self.config.max_answer > longest - 2:  # BOS and a token of a prompt
+            most = self.config.max_answer
+            raise ConfigError(f"scenario.max_answer={most} leaves no room for a prompt in {longest} tokens; lower it")
+        return longest
+
+    def build_model(self, stream: Stream) -> Model:
+        """The causal language model, with its weights."""
+        known = cast(TextAnswers, stream.answers).instructions
+        return build_causal(self.language_model(), self.config.max_answer, known)
+
+
+class TextScenario(WordsScenario):
+    """A list of text tasks, one experience each. Subclasses say which."""
+
+    config: TextConfig
+
     @abstractmethod
     def names(self) -> Sequence[str]:
         """Names of the tasks, in their listed order; cheap."""
@@ -90,21 +144,10 @@ class TextScenario(Scenario):
     def tasks(self, seed: int) -> Sequence[TextTask]:
         """The tasks, in their listed order."""
 
-    def probes(self, rows: Rows) -> tuple[Probe, ...]:
-        """What is measured beside the tasks."""
-        return ()
-
     def check(self, part: Part) -> None:
-        """See that the part has tasks, and that the model and its tokenizer are there."""
+        """Also see that the part has tasks."""
         self._chosen(part, None, False)
-        check(self._model())
-        self.longest()
-        words = tokenizer_of(self._model())
-        if self.config.chat:
-            words.chat("")
-
-    def _model(self) -> ModelConfig:
-        return replace(self.model, name=self.model.name or self.default_model)
+        super().check(part)
 
     def _chosen(self, part: Part, split_seed: int | None, swap: bool) -> list[int]:
         names = self.names()
@@ -116,8 +159,8 @@ class TextScenario(Scenario):
     def stream(self, seed: int, part: Part = Part.WHOLE, split_seed: int | None = None, swap: bool = False) -> Stream:
         """One task per experience."""
         config, names, chosen = self.config, self.names(), self._chosen(part, split_seed, swap)
-        words, tasks = tokenizer_of(self._model()), self.tasks(seed)
-        rows = Rows(words, config.template, config.chat, config.shorten, self.longest(), config.max_answer)
+        tasks, rows = self.tasks(seed), self.rows()
+        words = rows.words
         train = rows.source([(task.name, task.train) for task in tasks], self.device, config.train_per_task)
         asked = [(task.name, task.test) for task in tasks]
         test = rows.source(asked, self.device, config.test_per_task, numbered=True)
@@ -149,24 +192,6 @@ class TextScenario(Scenario):
             Order.SHUFFLED: [chosen[i] for i in class_order(len(chosen), seed)],
         }[self.config.order]
 
-    def longest(self) -> int:
-        """Tokens that a row may have.
-
-        Raises:
-            ConfigError: an answer may take up all of them.
-        """
-        context = context_of(self._model())
-        longest = min(self.config.longest or context, context)
-        if self.config.max_answer > longest - 2:  # BOS and a token of a prompt
-            most = self.config.max_answer
-            raise ConfigError(f"scenario.max_answer={most} leaves no room for a prompt in {longest} tokens; lower it")
-        return longest
-
-    def build_model(self, stream: Stream) -> Model:
-        """The causal language model, with its weights."""
-        known = cast(TextAnswers, stream.answers).instructions
-        return build_causal(self._model(), self.config.max_answer, known)
-
 
 def digest_of(tasks: Sequence[TextTask], config: TextConfig) -> str:
     """sha256 of the examples that take part, in words, whatever the tokenizer."""
@@ -192,7 +217,7 @@ class TextAnswers(Answers):
 
     words: Tokenizer
     asked: tuple[tuple[TextExample, str], ...]
-    config: TextConfig
+    config: WordsConfig
     instructions: tuple[str, ...] = ()
 
     def question(self, batch: Batch) -> Batch:

@@ -19,14 +19,14 @@ from clbench.rows import read_texts
 from clbench.scoring import SCORES
 from clbench.space import LogUniform, require, searched
 from clbench.table import Source
-from clbench.text import TextAnswers, TextConfig, TextScenario
+from clbench.text import TextAnswers, TextConfig, TextScenario, WordsConfig, WordsScenario
 
 HUB_MODEL = "HuggingFaceTB/SmolLM2-135M"
 
 
 @dataclass
-class ProbedConfig(TextConfig):
-    """The shared fields, and what is probed."""
+class ProbesConfig(WordsConfig):
+    """How texts become rows, and what is probed."""
 
     probe_text: Path | None = None  # text file whose perplexity is measured; lines <|endoftext|> part its texts
     probe_tokens: int = 512  # tokens of each row that those texts are cut into
@@ -46,31 +46,35 @@ class ProbedConfig(TextConfig):
             raise ConfigError(f"several probes are called {', '.join(twice)}; rename a file or leave one out")
 
 
-class ProbedScenario(TextScenario):
-    """A list of text tasks for a model of the hub, or one's own. Subclasses say which."""
+@dataclass
+class ProbedConfig(TextConfig, ProbesConfig):
+    """The shared fields, and what is probed."""
 
-    config: ProbedConfig
+
+class ProbedWordsScenario(WordsScenario):
+    """A stream in words for a model of the hub, or one's own, with abilities beside it."""
+
+    config: ProbesConfig
     default_model: ClassVar[str] = HUB_MODEL
     pretrained_model: ClassVar[str] = HUB_MODEL
     training: ClassVar[dict[str, Any]] = {
-        **TextScenario.training,
+        **WordsScenario.training,
         "lr": searched(3e-5, LogUniform(1e-5, 1e-4)),
         "epochs": 3,
         "warmup": 0.03,
     }
 
     def check(self, part: Part) -> None:
-        """Also read the tasks and what is probed."""
+        """Also read what is probed."""
         super().check(part)
-        self.tasks(0)
         self._texts()
         self._questions()
         check_tasks(self.config.probe_harness)
 
     def probes(self, rows: Rows) -> tuple[Probe, ...]:
         """Texts, then questions, then tasks of the harness."""
-        longest = min(self.config.probe_tokens, context_of(self._model()))
-        fast, size = tokenizer_of(self._model()).fast, self.config.probe_size
+        longest = min(self.config.probe_tokens, context_of(self.language_model()))
+        fast, size = tokenizer_of(self.language_model()).fast, self.config.probe_size
         return (
             *(LikelihoodProbe(n, Source(rows.texts(t, longest), self.device)) for n, t in self._texts().items()),
             *(self._asked(rows, name, examples) for name, examples in self._questions().items()),
@@ -91,7 +95,18 @@ class ProbedScenario(TextScenario):
         return {path.stem: read_questions(find_file(self.root, path))[: self.config.probe_size] for path in files}
 
 
-def probe_names(config: ProbedConfig) -> list[str]:
+class ProbedScenario(ProbedWordsScenario, TextScenario):
+    """A list of text tasks for a model of the hub, or one's own. Subclasses say which."""
+
+    config: ProbedConfig
+
+    def check(self, part: Part) -> None:
+        """Also read the tasks."""
+        super().check(part)
+        self.tasks(0)
+
+
+def probe_names(config: ProbesConfig) -> list[str]:
     """What tables call the probes."""
     texts = [] if config.probe_text is None else [config.probe_text.stem]
     return [*texts, *(Path(path).stem for path in config.probe_tasks), *map(title, config.probe_harness)]

@@ -103,7 +103,9 @@ def people() -> tuple[str, ...]:
 def facts() -> tuple[Fact, ...]:
     """What is true before any edit: four facts of each person, person after person."""
     draws = Random(1)
-    return tuple(Fact(person, relation, draws.choice(relation.objects)) for person in people() for relation in RELATIONS)
+    return tuple(
+        Fact(person, relation, draws.choice(relation.objects)) for person in people() for relation in RELATIONS
+    )
 
 
 def preceded(text: str, draws: Random, words: int) -> str:

@@ -44,6 +44,11 @@ class Joint(FineTune):
         self.seen = torch.empty(0, dtype=torch.int64)
         self._row_bytes = 0
 
+    @classmethod
+    def access(cls, config: JointConfig) -> str:
+        """All of them."""
+        return f"cumulative, {'from the start' if config.from_scratch else 'continued'}"
+
     def learn(self, experience: Experience) -> None:
         """Learn this experience and all before it."""
         if self.config.from_scratch and len(self.seen):

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from clbench.models import small_llama
 from clbench.models.language import quiet
+from clbench.models.llama import SPECIAL
 from clbench.seeding import isolated
 
 PAD, BOS, EOS = 0, 1, 2
-VOCABULARY = len(small_llama.SPECIAL) + len(small_llama.ALPHABET)
+VOCABULARY = len(SPECIAL) + len(small_llama.ALPHABET)
 
 
 def network(kind: str = "llama", seed: int = 0) -> Any:

@@ -132,3 +132,11 @@ class CausalModel(Model):
         losses = F.cross_entropy(self.all_logits(batch), targets, reduction="none")
         each = torch.zeros(wanted.shape, device=wanted.device).masked_scatter(wanted, losses)
         return -each.sum(1), wanted.sum(1)
+
+    def token_matches(self, batch: Batch) -> Tensor:
+        """Share (N,) float32 of each answer's tokens, EOS aside, that are the likeliest after the right ones before."""
+        wanted = answered(batch)
+        hits = self.all_logits(batch).argmax(1) == batch["tokens"][:, 1:][wanted]
+        each = torch.zeros(wanted.shape, device=wanted.device).masked_scatter(wanted, hits.float())
+        last = (batch["length"].long() - 2)[:, None]  # where EOS is foretold
+        return each.scatter(1, last, 0.0).sum(1) / (wanted.sum(1) - 1).clamp_min(1)

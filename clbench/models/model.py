@@ -75,6 +75,10 @@ class Model(nn.Module, ABC):
         """Log-likelihood (N,) of each example's answer, in nats, and its number of decisions (N,)."""
         raise NotImplementedError(f"{type(self).__name__} gives no likelihoods")
 
+    def token_matches(self, batch: Batch) -> Tensor:
+        """Share (N,) of each answer's decisions that are right where all before them are given."""
+        raise NotImplementedError(f"{type(self).__name__} gives no tokens")
+
     def learnt_state(self) -> dict[str, Any]:
         """All that learning can change, as `clbench.strategy.Strategy.state` keeps it."""
         return self.state_dict()

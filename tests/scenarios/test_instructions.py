@@ -11,6 +11,7 @@ from clbench.errors import IncompatibleError
 from clbench.grouping import Codebooks
 from clbench.models import small_llama
 from clbench.models.checkpoint import read_certificate
+from clbench.models.llama import SPECIAL
 from clbench.probe import AnswerProbe
 from clbench.record import Part
 from clbench.scenario import scenarios
@@ -175,7 +176,7 @@ def test_families_make_few_groups_of_like_instructions(style: Any, wanted: range
 def test_the_embedded_model_reads_every_character_and_begins_able() -> None:
     scenario = instructions(test_per_task=40)
     stream = scenario.stream(0)
-    unknown = small_llama.SPECIAL.index("<unk>")
+    unknown = SPECIAL.index("<unk>")
     for experience in stream.experiences:
         assert not (experience.train.column("tokens") == unknown).any()
     learner = strategy("naive", stream)
