@@ -11,9 +11,9 @@ from typing import Any
 
 from clbench import record
 from clbench.errors import CheckpointError, ConfigError, LeakError
-from clbench.models import small_llama
+from clbench.models import embedded
 from clbench.models.checkpoint import read_certificate
-from clbench.models.config import EMBEDDED, EMBEDDED_CAUSAL, ModelConfig
+from clbench.models.config import EMBEDDED, ModelConfig
 from clbench.models.pretrained_vit import WEIGHTS
 from clbench.parallel import Sharding
 from clbench.record import Part, Phase, Selection
@@ -134,8 +134,8 @@ def weights_of(model: ModelConfig) -> Path | None:
     """The file or folder that a model's weights come from; None where it begins at random or with published weights."""
     if model.name == EMBEDDED and model.checkpoint is None:
         return WEIGHTS
-    if model.name == EMBEDDED_CAUSAL:
-        return small_llama.WEIGHTS
+    if model.name in embedded.TRAINED:
+        return embedded.weights_of(model.name)
     folder = Path(model.name or "").expanduser()
     return folder if model.name and (folder / "config.json").is_file() else model.checkpoint
 
@@ -144,7 +144,7 @@ def begins_able(run: Run) -> bool:
     """Whether a run's model has learnt something before its first experience: has weights, as language models do."""
     texts = scenarios.load(scenarios.name_of(run.scenario))[0].modality is Modality.TEXTS
     model = run.model
-    return model.pretrained or weights_of(model) is not None or (texts and model.name != small_llama.NAME)
+    return model.pretrained or weights_of(model) is not None or (texts and model.name not in embedded.RANDOM)
 
 
 def resolved_model(model: ModelConfig, scenario: Any, strategy: Any) -> ModelConfig:

@@ -12,7 +12,10 @@ EMBEDDED = "pretrained_vit"
 """The backbone that comes with its weights inside this package."""
 
 EMBEDDED_CAUSAL = "pretrained_llama"
-"""The causal language model that comes with its weights and its tokenizer inside this package."""
+"""The causal language model of letters and digits whose weights and tokenizer come inside this package."""
+
+EMBEDDED_WORLD = "pretrained_world_llama"
+"""The causal language model of a small world's facts whose weights and tokenizer come inside this package."""
 
 
 class HeadKind(Enum):

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from clbench.errors import CheckpointError, ConfigError, IncompatibleError
-from clbench.models import small_llama
+from clbench.models import embedded
 from clbench.models.causal import CausalModel
 from clbench.models.checkpoint import one_line
-from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, HeadKind, ModelConfig, Routing
+from clbench.models.config import AdapterConfig, HeadKind, ModelConfig, Routing
 from clbench.models.hub import reach_hub
 from clbench.models.routed import RoutedModel, without_peft_warnings
 from clbench.models.tokenizer import Tokenizer
@@ -62,8 +62,9 @@ def check(config: ModelConfig) -> None:
             f"a language model is a folder with config.json, weights and tokenizer: model.name={config.checkpoint} "
             "in place of model.checkpoint"
         )
-    if config.width is not None and config.name != small_llama.NAME:
-        raise ConfigError(f"model.width goes with {small_llama.NAME} only, got {config.width} with {config.name}")
+    if config.width is not None and config.name not in embedded.RANDOM:
+        known = " and ".join(embedded.RANDOM)
+        raise ConfigError(f"model.width goes with {known} only, got {config.width} with {config.name}")
     if config.pretrained:
         raise ConfigError(f"a language model always brings its weights; leave model.pretrained out ({config.name})")
     if config.adapter.routing is not Routing.NONE and not config.adapter.rank:
@@ -118,8 +119,8 @@ def _misfit(network: Any, config: AdapterConfig, target: str) -> IncompatibleErr
 
 @functools.lru_cache(maxsize=4)
 def _tokenizer(name: str) -> Tokenizer:
-    if name in (small_llama.NAME, EMBEDDED_CAUSAL):
-        return Tokenizer(small_llama.tokenizer(), name)
+    if name in embedded.BOTH:
+        return Tokenizer(embedded.BOTH[name].tokenizer(), name)
     from transformers import AutoTokenizer
 
     return Tokenizer(_loaded(AutoTokenizer, name), name)
@@ -140,8 +141,8 @@ def context_of(config: ModelConfig) -> int:
     Raises:
         CheckpointError: there is no such model.
     """
-    if config.name == small_llama.NAME:
-        return small_llama.CONTEXT
+    if config.name in embedded.RANDOM:
+        return int(embedded.RANDOM[config.name].CONTEXT)
     from transformers import AutoConfig
 
     settings = _loaded(AutoConfig, str(config.name))
@@ -155,8 +156,9 @@ def _network(config: ModelConfig) -> Any:
     import torch
 
     dtype = getattr(torch, config.dtype.value)
-    if config.name == small_llama.NAME:
-        return small_llama.network(config.width or 64).to(dtype)
+    if config.name in embedded.RANDOM:
+        module = embedded.RANDOM[config.name]
+        return module.network(config.width or module.WIDTH).to(dtype)
     from transformers import AutoModelForCausalLM
 
     options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -203,7 +205,7 @@ def quiet() -> Iterator[None]:
 
 def _loaded(kind: Any, name: str, **options: Any) -> Any:
     """What ``kind`` loads from a folder, or else from the local cache of the hub, or from the hub."""
-    where = small_llama.WEIGHTS if name == EMBEDDED_CAUSAL else Path(name).expanduser()
+    where = embedded.weights_of(name) or Path(name).expanduser()
     try:
         with quiet():
             if where.is_dir():

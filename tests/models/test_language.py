@@ -74,7 +74,7 @@ def test_the_embedded_model_brings_its_tokenizer_for_everybody_else_too() -> Non
     ("config", "message"),
     [
         (ModelConfig("mine", checkpoint=Path("w.pt")), "model.name=w.pt in place of model.checkpoint"),
-        (ModelConfig("mine", width=64), "model.width goes with small_llama only, got 64 with mine"),
+        (ModelConfig("mine", width=64), "model.width goes with small_llama and world_llama only, got 64 with mine"),
         (ModelConfig("mine", pretrained=True), "always brings its weights; leave model.pretrained out"),
         (ModelConfig("mine", head=HeadKind.COSINE), "model.head goes with images only, got cosine with mine"),
         (
