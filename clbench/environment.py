@@ -90,3 +90,9 @@ def peak_bytes(device: torch.device) -> int | None:
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_each(processes: int) -> int:
+    """Threads for each of so many processes: what ``OMP_NUM_THREADS`` asks for, else their share of the cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) else max(1, cores() // processes)

@@ -24,6 +24,8 @@ from clbench.record import Record, Setting, Status
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
+LIKELIHOOD = "log_likelihood"
+RELIABLE = 95.0  # percent: near enough to all
 LARGEST = 700.0  # nats per token; exp of more is no number
 
 
@@ -72,6 +74,29 @@ def last_accuracy_macro(record: Record) -> float:
     return float(accuracy_matrix(record)[-1].mean())
 
 
+def reliability(record: Record) -> float:
+    """a_{T-1} of a stream of edits, percent: prompts of all edits so far that are answered with the new target.
+
+    By free generation, exactly (Yang et al. 2025, LocFT-BF, section 3). NaN for other streams.
+    """
+    return last_accuracy(record) if record.setting is Setting.EDITING else math.nan
+
+
+def editing_score(record: Record) -> float:
+    """What a location for edits is chosen by: capability where reliability is 95 % or more, then generalisation.
+
+    Reliability - 100 below that; else capability + generalisation / 1000, so that the second decides between equals
+    only. Capability is the mean of the probes of what must stay, locality apart. Yang et al. 2025 (LocFT-BF), section
+    3, say the rule in words; the numbers are ours. NaN for other streams.
+    """
+    held = reliability(record)
+    if math.isnan(held) or held < RELIABLE:
+        return held - 100
+    kept = [name for name in probe_names(record, "accuracy") if not name.startswith("locality")]
+    able = _mean(np.array([probe_scores(record, name)[-1] for name in kept or probe_names(record, "accuracy")]))
+    return able + float(probe_scores(record, "generalisation")[-1]) / 1000
+
+
 def mean_average_accuracy(record: Record) -> float:
     """(1/T) sum_t (1/(t+1)) sum_{j<=t} R[t, j], percent. Chen et al. 2024 (CoIN), "mean average accuracy"."""
     matrix = accuracy_matrix(record)
@@ -91,15 +116,16 @@ def probe_scores(record: Record, name: str) -> Array:
     scores: Array = np.full(len(record.experiences) + 1, np.nan)
     for entry in record.probes:
         if entry.probe == name:
-            mean = entry.total / entry.count
-            scores[entry.after] = 100 * mean if entry.unit == "accuracy" else math.exp(min(-mean, LARGEST))
-    if record.status is Status.DIVERGED and name in probe_names(record, "accuracy"):
+            mean = entry.total / entry.count if entry.count else math.nan
+            scores[entry.after] = math.exp(min(-mean, LARGEST)) if entry.unit == LIKELIHOOD else 100 * mean
+    known = {*probe_names(record, "accuracy"), *probe_names(record, "gain")}
+    if record.status is Status.DIVERGED and name in known:
         scores = np.where(np.isnan(scores), 0.0, scores)
     return scores
 
 
 def probe_names(record: Record, unit: str) -> list[str]:
-    """Probes that count ``accuracy``, or ``log_likelihood``, in the order in which they are measured."""
+    """Probes of a unit (`clbench.probe.Unit`), in the order in which they are measured."""
     return list(dict.fromkeys(entry.probe for entry in record.probes if entry.unit == unit))
 
 
@@ -125,7 +151,7 @@ def probe_forgetting(record: Record) -> float:
 
 def perplexity_ratio(record: Record) -> float:
     """Perplexity of the probes' texts after the last experience over that before the first, geometric mean."""
-    found = [probe_scores(record, name) for name in probe_names(record, "log_likelihood")]
+    found = [probe_scores(record, name) for name in probe_names(record, LIKELIHOOD)]
     return math.exp(_mean(np.array([math.log(scores[-1] / scores[0]) for scores in found])))
 
 
@@ -331,6 +357,8 @@ METRICS: dict[str, Metric] = {
         Metric("fwt_gem", "FWT (GEM)", True, "pp", fwt_gem),
         Metric("learning_accuracy", "Learning acc.", True, "%", learning_accuracy),
         Metric("mean_average_accuracy", "Mean average acc.", True, "%", mean_average_accuracy),
+        Metric("reliability", "Reliability", True, "%", reliability),
+        Metric("editing_score", "Editing score", True, "", editing_score),
         Metric("change_from_start", "Change from start", True, "pp", change_from_start),
         Metric("probe_accuracy", "Probes", True, "%", probe_accuracy),
         Metric("probe_change", "Probes, change", True, "pp", probe_change),

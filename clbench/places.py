@@ -38,15 +38,21 @@ def text_folder(root: Path | None, names: Sequence[str]) -> Path:
     )
 
 
-def find_file(root: Path | None, path: Path) -> Path:
+def find_file(root: Path | None, path: Path, folders: Sequence[str] = ()) -> Path:
     """A file, looked for from here, then in the `places`.
+
+    Args:
+        root: ``data.root``.
+        path: of the file.
+        folders: of the places in which it may be as well.
 
     Raises:
         DataError: it is in none of them.
     """
     path = path.expanduser()
     for place in (Path(), *places(root)):
-        if (place / path).is_file():
-            return place / path
+        for folder in (place, *(place / name for name in folders)):
+            if (folder / path).is_file():
+                return folder / path
     where = ", ".join(map(str, ("here", *places(root))))
     raise DataError(f"no file {str(path)!r} (looked from: {where}); name one that is there")

@@ -20,7 +20,9 @@ TOKENS = 4096  # per call: a likelihood takes the logits of all of them
 class Unit(Enum):
     """What a probe counts."""
 
-    ACCURACY = "accuracy"  # sum of scores in [0, 1] over so many examples
+    ACCURACY = "accuracy"  # of an ability that is to stay: sum of scores in [0, 1] over so many examples
+    GAIN = "gain"  # likewise, of what is to come with the experiences
+    RESIDUE = "residue"  # likewise, of what is to go
     LOG_LIKELIHOOD = "log_likelihood"  # nats over so many tokens
 
 
@@ -53,19 +55,18 @@ class Probe(ABC):
 
 
 class ArrivingProbe(Probe):
-    """A probe of rows that arrive with the experiences: asked about those that have been learnt.
+    """A probe of rows that may arrive with the experiences: then it is asked about those that have been learnt.
 
     Args:
         name: for tables.
         source: its rows.
+        unit: what it counts.
         arrivals: index (N,) int64 of the experience with which each row arrives; all are there from the start where
             None.
     """
 
-    unit = Unit.ACCURACY
-
-    def __init__(self, name: str, source: Source, arrivals: Tensor | None = None) -> None:
-        self.name, self.arrivals = name, arrivals
+    def __init__(self, name: str, source: Source, unit: Unit = Unit.ACCURACY, arrivals: Tensor | None = None) -> None:
+        self.name, self.unit, self.arrivals = name, unit, arrivals
         self.table = Table(source)
 
     def measure(self, strategy: Any, after: int = 0) -> Probed:
@@ -86,11 +87,19 @@ class AnswerProbe(ArrivingProbe):
         name: for tables.
         source: what ``answers`` asks and scores.
         answers: how questions are asked and scored.
+        unit: see `ArrivingProbe`.
         arrivals: see `ArrivingProbe`.
     """
 
-    def __init__(self, name: str, source: Source, answers: Answers, arrivals: Tensor | None = None) -> None:
-        super().__init__(name, source, arrivals)
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        answers: Answers,
+        unit: Unit = Unit.ACCURACY,
+        arrivals: Tensor | None = None,
+    ) -> None:
+        super().__init__(name, source, unit, arrivals)
         self.answers = answers
 
     def scores(self, strategy: Any, batch: Batch) -> Sequence[float]:

@@ -126,7 +126,7 @@ class ProbeMeasurement:
 
     after: int  # experiences learnt so far; 0 = before any training
     probe: str
-    unit: str  # "accuracy": total is a sum of scores; "log_likelihood": nats
+    unit: str  # of clbench.probe.Unit: "log_likelihood": total is nats; "accuracy", "gain", "residue": a sum of scores
     total: float
     count: int  # examples, or tokens
 

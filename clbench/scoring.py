@@ -49,6 +49,14 @@ def exact_match_normalised(prediction: str, references: Sequence[str], source: s
     return _best(lambda reference: _normalised(prediction) == _normalised(reference), prediction, references)
 
 
+def exact_match_squad(prediction: str, references: Sequence[str], source: str = "") -> float:
+    """As `exact_match_normalised`, without the words a, an and the: what SQuAD's evaluation calls exact match.
+
+    The released evaluators of edits (Yang et al. 2025, arXiv 2502.11177; LocFT-BF, arXiv 2509.22072) use it.
+    """
+    return _best(lambda reference: _bare(prediction) == _bare(reference), prediction, references)
+
+
 def rouge_l(prediction: str, references: Sequence[str], source: str = "") -> float:
     """F-measure of the longest common subsequence of words (Lin 2004), by rouge-score, without stemming.
 
@@ -116,6 +124,7 @@ SCORES: dict[str, Score] = {
     "exact_match": exact_match,
     "exact_match_uncased": exact_match_uncased,
     "exact_match_normalised": exact_match_normalised,
+    "exact_match_squad": exact_match_squad,
     "rouge_l": rouge_l,
     "rouge_l_stemmed": rouge_l_stemmed,
     "fuzzy_ratio": fuzzy_ratio,
@@ -156,6 +165,10 @@ def _best(score: Callable[[str], float], prediction: str, references: Iterable[s
 
 def _normalised(text: str) -> str:
     return " ".join(text.lower().translate(NO_PUNCTUATION).split())
+
+
+def _bare(text: str) -> str:
+    return " ".join(word for word in _normalised(text).split() if word not in ("a", "an", "the"))
 
 
 def _with_literals(code: str) -> str:

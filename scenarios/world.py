@@ -3,7 +3,7 @@
 Seven tasks of `clbench.world`: what is true of 400 people (home, work, food, pet), each relation in four wordings, one
 row in four with one to three idle words before it, and the skills copy, reverse and add (modulo 17). Facts can only be
 remembered, so tests ask for facts that were trained on, in all wordings; the skills' test questions may have been
-trained on as well. A skill has four ninths of a relation's rows, so that all tasks together are facts to three quarters.
+trained on as well. A skill has four ninths of a relation's rows: all tasks together are facts to three quarters.
 
 What the embedded model of scenario ``edits`` knows before it is edited, it learnt here: the commands stand in its
 certificate (``clbench/models/pretrained_world_llama/clbench.json``).

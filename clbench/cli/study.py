@@ -13,7 +13,7 @@ from rich.console import Console
 from clbench.cli.progress import Watch
 from clbench.config import Job
 from clbench.engine import open_stream
-from clbench.environment import cores
+from clbench.environment import threads_each
 from clbench.errors import ClbenchError, ConfigError
 from clbench.estimate import estimate_seconds
 from clbench.executor import Executor, executors
@@ -54,7 +54,7 @@ def carry_out(jobs: list[Job], plan_only: bool = False) -> int:
     if any(job.config.executor != config for job in jobs):
         raise ConfigError("executor must be the same for all jobs of one command")
     with executors.build(config, widest, prepared[0].study.device) as executor:
-        torch.set_num_threads(max(1, cores() // executor.workers))
+        torch.set_num_threads(threads_each(executor.workers))
         for one in prepared:
             _print_plan(one, executor, console)
         return 0 if plan_only else _carry_out(prepared, executor, console)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 
 from clbench import engine
-from clbench.environment import cores
+from clbench.environment import threads_each
 from clbench.errors import ConfigError
 from clbench.executor import Executor, end_with_parent, executors
 from clbench.parallel import Peers, Sharding, Team
@@ -33,7 +33,7 @@ class AccelerateConfig:
 
     devices: int | None = None  # that share each run; null: every GPU, or one process on the CPU
     sharding: Sharding = Sharding.NONE  # what a device holds while it trains
-    threads: int | None = None  # torch threads in each process; null: the cores divided by the devices
+    threads: int | None = None  # torch threads in each; null: OMP_NUM_THREADS, or the cores divided by the devices
 
     def __post_init__(self) -> None:
         require(self.devices is None or self.devices >= 1, "executor.devices", ">= 1 or null", self.devices)
@@ -121,7 +121,7 @@ class Accelerate(Executor):
 
     def _start(self) -> None:
         spawn = multiprocessing.get_context("spawn")
-        threads = self.config.threads or max(1, cores() // self.devices)
+        threads = self.config.threads or threads_each(self.devices)
         self._folder = tempfile.TemporaryDirectory(prefix="clbench-", ignore_cleanup_errors=True)
         meeting = str(Path(self._folder.name, "meeting"))
         for rank in range(self.devices):

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 
 from clbench import engine
-from clbench.environment import cores
+from clbench.environment import cores, threads_each
 from clbench.executor import Executor, end_with_parent, executors
 from clbench.record import Record
 from clbench.run import Run
@@ -19,7 +19,7 @@ class ProcessesConfig:
     """How many, and how wide."""
 
     workers: int | None = None  # processes; null: one per core, or one where the device is a GPU
-    threads: int | None = None  # torch threads in each; null: the cores divided by the workers
+    threads: int | None = None  # torch threads in each; null: OMP_NUM_THREADS, or the cores divided by the workers
 
     def __post_init__(self) -> None:
         require(self.workers is None or self.workers >= 1, "executor.workers", ">= 1 or null", self.workers)
@@ -37,7 +37,7 @@ class Processes(Executor):
         usual = 1 if device == "cuda" else cores()
         self.workers = max(1, min(config.workers or usual, jobs))
         self._futures: list[Future[Record]] = []
-        threads = config.threads or max(1, cores() // self.workers)
+        threads = config.threads or threads_each(self.workers)
         self._pool = ProcessPoolExecutor(
             self.workers, multiprocessing.get_context("spawn"), initializer=_set_up, initargs=(threads,)
         )

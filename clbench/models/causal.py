@@ -125,6 +125,26 @@ class CausalModel(Model):
         )
         return made[:, width:]
 
+    @torch.no_grad()
+    def drawn(self, starts: Tensor, most: int) -> Tensor:
+        """Texts that the model draws itself, (N, A) int64 with A <= ``most``; `pad` from each EOS on.
+
+        Args:
+            starts: (N, S) int64 tokens that they begin with; not returned.
+            most: tokens of each.
+        """
+        made: Tensor = self.network.generate(
+            input_ids=starts,
+            attention_mask=torch.ones_like(starts),
+            max_new_tokens=most,
+            do_sample=True,
+            top_k=0,
+            eos_token_id=self.eos,
+            pad_token_id=self.pad,
+        )
+        made = made[:, starts.shape[1] :]
+        return made.masked_fill((made == self.eos).cumsum(1) > 0, self.pad)
+
     def log_likelihoods(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-likelihood (N,) of each row's answer, EOS included, in nats, and its number of tokens (N,)."""
         wanted = answered(batch)

@@ -66,6 +66,12 @@ class Tokenizer:
             )
         return [start for start, _ in self._tokenized([text], return_offsets_mapping=True)["offset_mapping"][0]]
 
+    @functools.cached_property
+    def spaces_itself(self) -> bool:
+        """Whether two texts that are encoded apart are parted by a space when they are read together."""
+        together, first, second = self.encode(["x y", "x", "y"])
+        return together == [*first, *second]
+
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Texts of token ids, special tokens left out."""
         texts: list[str] = self.fast.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)

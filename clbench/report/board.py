@@ -18,11 +18,19 @@ from clbench.report.quantities import probes
 
 HEADLINES = {
     Setting.INSTRUCTION: ("last_accuracy_macro", "bwt_trace", "learning_accuracy", "probe_change"),
+    Setting.EDITING: (
+        "reliability",
+        "probe.generalisation",
+        "probe.locality_near",
+        "probe.locality_far",
+        "probe.capability",
+    ),
     None: ("average_incremental_accuracy", "last_accuracy", "forgetting_max_prev", "learning_accuracy"),
 }
 """Columns that are shown where none are named, by setting."""
 DISPUTED = frozenset({"forgetting_max_prev"})  # of many definitions under one title: notes name the one that is shown
 DECIMALS = 1
+ACCESS = "Access"
 TUNING_SCORE = "Score on tuning half"
 FEWER = "*"
 DIVERGED = "†"
@@ -89,7 +97,8 @@ class Board:
 
 def headlines(record: Record) -> tuple[str, ...]:
     """Columns for runs of this kind where none are named."""
-    return HEADLINES.get(record.setting, HEADLINES[None])
+    usual = HEADLINES.get(record.setting, HEADLINES[None])
+    return tuple(name for name in usual if name in METRICS or name in probes(record))
 
 
 def board(block: Block, bounds: Bounds, columns: Sequence[str] = ()) -> Board:
@@ -109,9 +118,10 @@ def board(block: Block, bounds: Bounds, columns: Sequence[str] = ()) -> Board:
     contestants = [row for row in rows if row.strategy not in ranks]
     places = {q.name: _places(contestants, q) for q in quantities}
     tuned = any(not math.isnan(row.tuning_score) for row in rows)
-    lines = [_line(row, ranks.get(row.strategy, Rank.CONTESTANT), quantities, places, tuned) for row in rows]
+    seen = block.first.setting is Setting.EDITING
+    lines = [_line(row, ranks.get(row.strategy, Rank.CONTESTANT), quantities, places, tuned, seen) for row in rows]
     groups = (tuple(line for line in lines if line.rank is rank) for rank in Rank)
-    extras = (*([TUNING_SCORE] if tuned else []), "Learning time (s)", "n")
+    extras = (*([ACCESS] if seen else []), *([TUNING_SCORE] if tuned else []), "Learning time (s)", "n")
     return Board(block.title, quantities, extras, tuple(filter(None, groups)), _notes(block, quantities, ranks))
 
 
@@ -139,11 +149,19 @@ def _places(rows: Sequence[Row], quantity: Quantity) -> dict[str, int]:
     return {label: best.index(mean) + 1 for label, mean in means.items() if mean in best}
 
 
-def _line(row: Row, rank: Rank, quantities: Sequence[Quantity], places: dict[str, dict[str, int]], tuned: bool) -> Line:
+def _line(
+    row: Row,
+    rank: Rank,
+    quantities: Sequence[Quantity],
+    places: dict[str, dict[str, int]],
+    tuned: bool,
+    seen: bool,
+) -> Line:
     cells = [_cell(row.interval(q.name), places[q.name].get(row.label, 0), len(row.records)) for q in quantities]
     seconds = number(row.interval("learn_seconds").mean)
     n = f"{len(row.records)} ({row.diverged}{DIVERGED})" if row.diverged else str(len(row.records))
-    return Line(row.label, rank, tuple(cells), (*([number(row.tuning_score)] if tuned else []), seconds, n))
+    access = [row.records[0].access] if seen else []
+    return Line(row.label, rank, tuple(cells), (*access, *([number(row.tuning_score)] if tuned else []), seconds, n))
 
 
 def _cell(value: Interval, place: int, runs: int) -> Cell:
@@ -176,8 +194,13 @@ def _notes(block: Block, quantities: Sequence[Quantity], ranks: dict[str, Rank])
 
 
 def _drawn(block: Block) -> str:
-    texts = block.first.setting is Setting.INSTRUCTION
-    return "the examples and the batches" if texts else "the class order, the initialisation and the batches"
+    if block.first.setting is Setting.EDITING:
+        return "the edits, their order and the batches"
+    return (
+        "the examples and the batches"
+        if block.first.setting.in_words
+        else "the class order, the initialisation and the batches"
+    )
 
 
 def _tuning_note(block: Block) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clbench.metrics import Array, accuracy_matrix, initial_accuracies
-from clbench.record import Record, Setting
+from clbench.record import Record
 
 LIMIT = 15  # experiences shown, so that the matrix keeps within 100 columns
 PALE, DEEP = (236, 243, 250), (8, 64, 129)  # backgrounds of 0 and 100 percent
@@ -28,7 +28,7 @@ def matrix(records: Sequence[Record]) -> Table:
     table.add_column("after", justify="right", style="dim", header_style="dim")
     for j in shown:
         table.add_column(f"{j + 1} ", justify="right", header_style="dim", min_width=6)
-    if records[0].setting is Setting.INSTRUCTION:
+    if records[0].setting.in_words:
         before = np.stack([initial_accuracies(record) for record in records]).mean(0)
         table.add_row("0  ", *(_cell(before[j]) for j in shown))
     for t in shown:

@@ -49,7 +49,8 @@ COSTS: dict[str, Metric] = {
 def probes(record: Record) -> dict[str, Metric]:
     """What a record's probes come to after the last experience, as ``probe.NAME``: percent, or perplexity."""
     found = {}
-    for unit, better, sign in (("accuracy", True, "%"), ("log_likelihood", False, "")):
+    units = (("gain", True, "%"), ("residue", False, "%"), ("accuracy", True, "%"), ("log_likelihood", False, ""))
+    for unit, better, sign in units:
         for name in probe_names(record, unit):
             last = functools.partial(_last_score, name=name)
             found[f"probe.{name}"] = Metric(f"probe.{name}", name.replace("_", " ").capitalize(), better, sign, last)

@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from clbench.metrics import METRICS, Quantity, interval, probe_scores
-from clbench.record import Record
+from clbench.record import Record, Setting
 from clbench.report import heat, wording
-from clbench.report.board import MISSING, Board, Bounds, Cell, Line, board, broken, headlines, number
+from clbench.report.board import ACCESS, MISSING, Board, Bounds, Cell, Line, board, broken, headlines, number
 from clbench.report.grouping import Row, blocks, unfinished
 from clbench.report.quantities import COSTS, probes
 
@@ -103,7 +103,8 @@ def _leaderboard(shown: Board) -> Table:
     for quantity in shown.quantities:
         table.add_column("\n".join(broken(quantity.label)), justify="right", no_wrap=True)
     for head in shown.extras:
-        table.add_column("\n".join(broken(head)), justify="right", no_wrap=True, style="dim", header_style="dim")
+        words = head == ACCESS
+        table.add_column("\n".join(broken(head)), justify="right", no_wrap=not words, style="dim", header_style="dim")
     for group in shown.groups:
         for line in group:
             table.add_row(*_leaderboard_line(line))
@@ -137,7 +138,7 @@ def _figures(row: Row) -> Table:
     table.add_column(style="dim")
     table.add_column(justify="right")
     table.add_column(style="dim")
-    for name in headlines(row.records[0]):
+    for name in filter(METRICS.__contains__, headlines(row.records[0])):
         value = row.interval(name)
         spread = f"[{number(value.low)}, {number(value.high)}] 95 % interval, n = {value.n}" if value.n > 1 else "n = 1"
         table.add_row(METRICS[name].label, Text(f"{number(value.mean)} {METRICS[name].unit}", "bold"), Text(spread))
@@ -146,16 +147,28 @@ def _figures(row: Row) -> Table:
     for name, cost in COSTS.items():
         table.add_row(cost.title, amount(row.interval(name).mean, cost.unit), "per run, mean")
     diverged = f", {wording.count(row.diverged, 'run')} diverged and at chance" if row.diverged else ""
+    if row.records[0].setting is Setting.EDITING:
+        table.add_row("Access to the past", Text(row.records[0].access, "bold"), _stream(row.records[0]))
     table.add_row("Seeds", "", wording.seeds(row.seeds) + diverged)
     return table
+
+
+def _stream(record: Record) -> str:
+    """How many edits there were and what blurs them, and how sure a share of those that were asked about is."""
+    told = record.notes.get("stream", {})
+    asked, edits = told.get("asked", 0), told.get("edits", 0)
+    blurred = [f"{told[name]} {name}" for name in ("repeated", "contradicting", "leaking") if told.get(name)]
+    sure = [f"asked about {asked} of them: +- {number(98 / math.sqrt(asked))} points at most (95 %)"] * (asked < edits)
+    return ", ".join([wording.count(edits, "edit"), *blurred, *sure])
 
 
 def _probe(row: Row, name: str, quantity: Quantity) -> tuple[Text, str]:
     """What is left of an ability, and what it was."""
     before = interval([float(probe_scores(record, name)[0]) for record in row.records]).mean
     after = row.interval(f"probe.{name}").mean
-    kind = "never trained here" if quantity.unit else "perplexity, never trained here"
-    return Text(f"{number(after)} {quantity.unit}".rstrip(), "bold"), f"{number(before)} before; {kind}"
+    kind = "" if quantity.unit else "; perplexity"
+    kept = "" if row.records[0].setting is Setting.EDITING else ", never trained here"
+    return Text(f"{number(after)} {quantity.unit}".rstrip(), "bold"), f"{number(before)} before{kind}{kept}"
 
 
 def _hyperparameters(row: Row) -> Group:

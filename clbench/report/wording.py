@@ -12,6 +12,7 @@ SETTINGS = {
     Setting.CLASS_INCREMENTAL: "class-incremental",
     Setting.TASK_INCREMENTAL: "task-incremental",
     Setting.INSTRUCTION: "instruction tuning",
+    Setting.EDITING: "editing",
 }
 PARTS = {Part.WHOLE: "all classes", Part.TUNING_HALF: "tuning half", Part.EVALUATION_HALF: "evaluation half"}
 
@@ -33,8 +34,8 @@ def title(record: Record) -> str:
 
 def part_of(record: Record) -> str:
     """Which classes, or tasks, took part."""
-    whole = record.part is Part.WHOLE and record.setting is Setting.INSTRUCTION
-    return "all tasks" if whole else PARTS[record.part]
+    whole = {Setting.INSTRUCTION: "all tasks", Setting.EDITING: "all edits"}
+    return whole.get(record.setting, PARTS[Part.WHOLE]) if record.part is Part.WHOLE else PARTS[record.part]
 
 
 def distinct(names: Sequence[str], *levels: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,0 +1,314 @@
+"""Knowledge edits, a few at a time: which still hold, what follows from them, and what else broke.
+
+``source=world`` (the default) edits facts of a small world that the embedded model was really pre-trained on
+(`clbench.world`); nothing is downloaded. ``source=zsre``, ``counterfact`` and ``wikibigedit`` read the released files
+(``edits/zsre_3k.json`` and so on, under ``data.root``, then ``CLBENCH_DATA``), ``source=file`` one of yours
+(``scenario.path``), in the same fields. A seed draws ``edits`` of them, in the order of the draw; ``per_experience=1``
+is a purely sequential stream, ``per_experience=null`` brings all at once. A subject's edits are all in the same half.
+
+Prompts are shown raw, and an answer is what the model says by itself up to EOS, which must be the target (SQuAD's exact
+match). Measured of the edits that have arrived: that (reliability), ``generalisation`` on other wordings,
+``generalisation_prefix`` after idle words, ``old_answer``, ``teacher_forced`` (the share of target tokens that are
+likeliest after the right ones: what many papers report), and ``locality_near``: the answers to prompts about something
+close (other facts of an edited person; the file's own locality prompts) that are still those of the model before any
+edit. And at all times: ``locality_far``, likewise on prompts of edits that are not made, and ``capability``, the
+skills of the world; for other models the probes that are named (``probe_text``, ``probe_tasks``, ``probe_harness``).
+Records tell how many edits repeat or contradict earlier ones, and how many paraphrases are prompts of other edits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, replace
+from enum import Enum
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from clbench import seeding, world
+from clbench.corpora import TextExample
+from clbench.edits import Edit, faults_of, read_edits
+from clbench.errors import ConfigError, IncompatibleError
+from clbench.finetune import Optimizer, Schedule
+from clbench.models.config import EMBEDDED_WORLD
+from clbench.models.language import build_causal
+from clbench.places import find_file
+from clbench.probe import AnswerProbe, Probe, TeacherForcedProbe, Unit
+from clbench.prompts import Rows, Shorten
+from clbench.record import Part, Setting
+from clbench.scenario import Experience, Modality, Stream, half_of_classes, scenarios
+from clbench.seeding import derive
+from clbench.space import LogUniform, require, searched
+from clbench.table import Source, Table
+from clbench.text import TextAnswers
+from clbench.text_probes import ProbedWordsScenario, ProbesConfig
+from clbench.tokens import TokenTransform
+
+SCORE = "exact_match_squad"
+ROWS = 256  # prompts that the unedited model answers at a time
+
+
+class Origin(Enum):
+    """Where edits come from."""
+
+    WORLD = "world"  # embedded
+    ZSRE = "zsre"
+    COUNTERFACT = "counterfact"
+    WIKIBIGEDIT = "wikibigedit"
+    FILE = "file"  # of yours: scenario.path
+
+
+@dataclass
+class EditsConfig(ProbesConfig):
+    """Which edits, how they arrive, and how many are asked about."""
+
+    source: Origin = Origin.WORLD  # where edits come from
+    path: Path | None = None  # a file of edits, with source=file
+    edits: int | None = 100  # how many are made, drawn by the seed; null: all there are
+    per_experience: int | None = 10  # how many arrive together; null: all at once
+    moments: int = 10  # how often the stream is measured, at most, the end included
+    asked: int | None = 1000  # how many edits are asked about, drawn by the seed; null: all
+    unedited: int = 200  # prompts of edits that are not made, at most, for locality_far
+    questions: int = 300  # of the world's skills, for capability
+    template: str = "{input}"  # what a prompt is made of
+    max_answer: int = 32  # tokens of an answer, EOS included
+    shorten: Shorten = Shorten.NOTHING  # what a prompt loses that is too long
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("edits", "per_experience", "asked"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"scenario.{name}", ">= 1 or null", value)
+        for name in ("moments", "questions"):
+            require(getattr(self, name) >= 1, f"scenario.{name}", ">= 1", getattr(self, name))
+        require(self.unedited >= 0, "scenario.unedited", ">= 0", self.unedited)
+        if (self.source is Origin.FILE) is (self.path is None):
+            raise ConfigError("scenario.path=FILE goes with scenario.source=file; give both or neither")
+
+
+@scenarios.register(EditsConfig)
+class Edits(ProbedWordsScenario):
+    """Batches of edits."""
+
+    modality: ClassVar[Modality] = Modality.TEXTS
+    default_model: ClassVar[str] = EMBEDDED_WORLD
+    pretrained_model: ClassVar[str] = EMBEDDED_WORLD
+    training: ClassVar[dict[str, Any]] = {
+        "optimizer": Optimizer.ADAM,
+        "schedule": Schedule.CONSTANT,
+        "lr": searched(2e-3, LogUniform(1e-4, 1e-2)),
+        "weight_decay": 0.0,
+        "batch_size": 10,
+        "epochs": 100,
+    }
+    config: EditsConfig
+
+    def check(self, part: Part) -> None:
+        """Also see that there are as many edits as are asked for."""
+        super().check(part)
+        self._chosen(0, part, None, False)
+
+    def pool(self, part: Part, split_seed: int | None = None, swap: bool = False) -> tuple[Edit, ...]:
+        """All edits of a part that could be made."""
+        found = self._all()
+        subjects = list(dict.fromkeys(edit.group for edit in found))
+        mine = {subjects[i] for i in half_of_classes(len(subjects), part, split_seed, swap)}
+        return tuple(edit for edit in found if edit.group in mine)
+
+    def stream(self, seed: int, part: Part = Part.WHOLE, split_seed: int | None = None, swap: bool = False) -> Stream:
+        """The edits of a seed, ``per_experience`` at a time."""
+        config, rows = self.config, self.rows()
+        edits, others = self._chosen(seed, part, split_seed, swap)
+        size = config.per_experience or len(edits)
+        arrivals = torch.arange(len(edits)) // size
+        asked = self._questioned(len(edits), seed)
+        stored = _table(rows, edits, arrivals, self.device)
+        tests = _table(rows, [edits[i] for i in asked], arrivals[asked], self.device, asked)
+        told = TextAnswers(rows.words, tuple((_example(e.prompt, e.target, rows), SCORE) for e in edits), config, ("",))
+        count = int(arrivals[-1]) + 1
+        digest = hashlib.sha256(json.dumps([size, *map(astuple, edits)]).encode()).hexdigest()
+        probes = self._probes_of(rows, edits, others, asked, arrivals)
+        return Stream(
+            experiences=tuple(
+                Experience(
+                    index=index,
+                    name=f"edits {index * size + 1}-{min(len(edits), (index + 1) * size)}",
+                    train=stored.select(arrivals == index),
+                    test=tests.select(arrivals[asked] == index),
+                    classes=(index,),
+                    outputs=index + 1,
+                    shortened=rows.shortened["edits"] if index == 0 else 0,
+                )
+                for index in range(count)
+            ),
+            setting=Setting.EDITING,
+            transform=TokenTransform(config.template, rows.words.digest[:16], rows.longest),
+            shape=(rows.longest,),
+            digest=digest,
+            source_digest=digest,
+            answers=told,
+            probes=(*probes, *self.probes(rows)),
+            moments=frozenset(count * (i + 1) // config.moments for i in range(config.moments)),
+            notes={"edits": len(edits), "asked": len(asked), **asdict(faults_of(edits))},
+        )
+
+    def _all(self) -> tuple[Edit, ...]:
+        source = self.config.source
+        if source is Origin.WORLD:
+            return world_edits()
+        if source is Origin.FILE:
+            return read_edits(find_file(self.root, Path(str(self.config.path))))
+        return read_edits(find_file(self.root, Path(f"{source.value}_3k.json"), folders=("edits",)))
+
+    def _chosen(self, seed: int, part: Part, split_seed: int | None, swap: bool) -> tuple[list[Edit], list[Edit]]:
+        """Edits that are made, and those that are not."""
+        pool, wanted = self.pool(part, split_seed, swap), self.config.edits
+        if not pool or (wanted or 0) > len(pool):
+            raise IncompatibleError(
+                f"the {part.value if part is not Part.WHOLE else 'source'} has {len(pool)} edits, and scenario.edits="
+                f"{wanted} are asked for; lower it, or use protocol=single, which takes both halves"
+            )
+        draws = Random(derive(seed, "edits"))
+        order = draws.sample(range(len(pool)), len(pool))
+        made = [pool[i] for i in order[:wanted]]
+        if self.config.source is Origin.WORLD:
+            made = [replace(edit, target=_another(edit.old, draws)) for edit in made]
+        subjects = {edit.group for edit in made}
+        return made, [pool[i] for i in order[len(made) :] if pool[i].group not in subjects]
+
+    def _questioned(self, count: int, seed: int) -> list[int]:
+        if self.config.asked is None or self.config.asked >= count:
+            return list(range(count))
+        return sorted(Random(derive(seed, "asked")).sample(range(count), self.config.asked))
+
+    def _probes_of(
+        self, rows: Rows, edits: Sequence[Edit], others: Sequence[Edit], asked: Sequence[int], arrivals: Tensor
+    ) -> list[Probe]:
+        """What is measured of edits beside their own prompts."""
+        prompts = {edit.prompt for edit in edits}
+        when = arrivals.tolist()
+        wordings: dict[str, list[tuple[int, str, str]]] = {
+            "generalisation": [(when[i], p, edits[i].target) for i in asked for p in edits[i].paraphrases],
+            "generalisation_prefix": [(when[i], p, edits[i].target) for i in asked for p in edits[i].prefixed],
+            "old_answer": [(when[i], edits[i].prompt, edits[i].old) for i in asked if edits[i].old],
+        }
+        near = [(when[i], p) for i in asked for p in edits[i].near if p not in prompts]
+        far = [(0, edit.prompt) for edit in others[: self.config.unedited]]
+        said = self._unedited(rows, [p for _, p in (*near, *far)])
+        told = [(t, p, answer) for (t, p), answer in zip((*near, *far), said, strict=True)]
+        units = {"old_answer": Unit.RESIDUE}
+        found: list[Probe] = [
+            self._probe(rows, name, questions, units.get(name, Unit.GAIN), spaced=True)
+            for name, questions in wordings.items()
+            if questions
+        ]
+        table = _table(rows, [edits[i] for i in asked], arrivals[list(asked)], self.device)
+        found.append(TeacherForcedProbe("teacher_forced", table.source, Unit.GAIN, table.column("label")))
+        for name, questions in (("locality_near", told[: len(near)]), ("locality_far", told[len(near) :])):
+            if questions:
+                found.append(self._probe(rows, name, questions, Unit.ACCURACY, score="exact_match"))
+        return found
+
+    def probes(self, rows: Rows) -> tuple[Probe, ...]:
+        """The world's skills, and what is named."""
+        named = super().probes(rows)
+        if self.config.source is not Origin.WORLD:
+            return named
+        draws = Random(derive(0, "skills"))
+        kinds = [world.SKILLS[i % len(world.SKILLS)] for i in range(self.config.questions)]
+        asked = [(0, *world.skill(kind, draws)) for kind in kinds]
+        return (self._probe(rows, "capability", asked, Unit.ACCURACY), *named)
+
+    def _probe(
+        self,
+        rows: Rows,
+        name: str,
+        asked: Sequence[tuple[int, str, str]],
+        unit: Unit,
+        score: str = SCORE,
+        spaced: bool = False,
+    ) -> AnswerProbe:
+        """A probe of (experience, prompt, answer)."""
+        examples = [_example(p, a, rows) if spaced else TextExample("", p, (a,)) for _, p, a in asked]
+        answers = TextAnswers(rows.words, tuple((example, score) for example in examples), self.config)
+        # What a long answer of the unedited model would be as a row's own answer is not looked at.
+        source = rows.source([(name, [replace(e, references=("",)) for e in examples])], self.device, numbered=True)
+        arrivals = torch.tensor([when for when, *_ in asked], device=self.device)
+        return AnswerProbe(name, source, answers, unit, arrivals)
+
+    def _unedited(self, rows: Rows, prompts: Sequence[str]) -> list[str]:
+        """What the model says to each prompt before any edit."""
+        if not prompts:
+            return []
+        with seeding.isolated(0, "unedited"):
+            model = build_causal(self.language_model(), self.config.max_answer, ("",)).to(self.device).eval()
+        examples = [TextExample("", prompt, ("",)) for prompt in prompts]
+        table = Table(rows.source([("unedited", examples)], self.device, numbered=True))
+        answers = TextAnswers(rows.words, tuple((example, SCORE) for example in examples), self.config)
+        batches = table.batches(ROWS)
+        return [text for batch in batches for text in answers.said(model.predict(answers.question(batch)))]
+
+
+def world_edits() -> tuple[Edit, ...]:
+    """Every fact of the world as something to edit; the target is drawn with the stream."""
+    draws = Random(2)
+    known = world.facts()
+    of_person: dict[str, list[str]] = {}
+    for fact in known:
+        of_person.setdefault(fact.person, []).append(fact.asked(0))
+    return tuple(
+        Edit(
+            prompt=fact.asked(0),
+            target=fact.object,
+            subject=fact.person,
+            paraphrases=tuple(fact.asked(i) for i in range(1, len(fact.relation.templates))),
+            prefixed=(world.preceded(fact.asked(0), draws, 2),),
+            old=fact.object,
+            near=tuple(prompt for prompt in of_person[fact.person] if prompt != fact.asked(0)),
+        )
+        for fact in known
+    )
+
+
+def _another(old: str, draws: Random) -> str:
+    """Another object of the same relation."""
+    (objects,) = (r.objects for r in world.RELATIONS if old in r.objects)
+    return draws.choice([other for other in objects if other != old])
+
+
+def _example(prompt: str, answer: str, rows: Rows) -> TextExample:
+    """A prompt and an answer that is parted from it by a space."""
+    space = "" if rows.words.spaces_itself or answer.startswith(" ") else " "
+    return TextExample("", prompt, (space + answer,))
+
+
+def _table(
+    rows: Rows, edits: Sequence[Edit], arrivals: Tensor, device: torch.device, places: Sequence[int] | None = None
+) -> Table:
+    """Rows of edits: the columns of `clbench.tokens`, ``label`` and ``task`` (the experience), and ``subject``.
+
+    ``subject`` (N,) int64 is the place of the last token of the subject in the row; -1 where it does not stand there.
+    ``places`` become the column ``example``.
+    """
+    examples = [_example(edit.prompt, edit.target, rows) for edit in edits]
+    made = rows.columns(examples, ["edits"] * len(examples))
+    made |= {"label": arrivals.clone(), "task": arrivals.clone()}
+    made["subject"] = torch.tensor([_last_token(rows, edit) for edit in edits])
+    if places is not None:
+        made["example"] = torch.tensor(list(places))
+    return Table(Source(made, device))
+
+
+def _last_token(rows: Rows, edit: Edit) -> int:
+    """Where the last token of the subject stands in its row; -1 where it does not."""
+    at = rows.prompt("", edit.prompt).find(edit.subject) if edit.subject else -1
+    if at < 0:
+        return -1
+    starts = rows.words.starts(rows.prompt("", edit.prompt))
+    inside = [place for place, start in enumerate(starts) if start < at + len(edit.subject)]
+    return len(rows.words.start) + inside[-1]
