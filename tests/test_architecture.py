@@ -16,21 +16,21 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "places", "rows", "suites"),
+    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "places", "rows", "suites", "world"),
     ("metrics", "table", "environment", "search", "report", "scoring"),
     (
         *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
-        *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
+        *("answers", "corpora", "edits", "grouping", "location", "probe", "prompts", "tokens"),
     ),
     ("gaussians", "alignment", "prototypes", "parallel"),
     ("scenario", "cut"),
     ("strategy",),
-    ("run", "finetune", "features", "frozen", "inherited", "half", "gradients", "folding", "avalanche"),
-    ("engine", "protocol", "pretrain", "estimate", "text", "text_probes", "text_suite", "harness"),
+    ("run", "editor", "finetune", "features", "frozen", "inherited", "half", "gradients", "folding", "avalanche"),
+    ("engine", "located", "protocol", "pretrain", "estimate", "text", "text_probes", "text_suite", "harness"),
     ("executor",),
     ("executors", *PLUGINS),
     ("config",),
-    ("cli",),
+    ("arms", "cli"),
 )
 ONLY = {
     "hydra": ("clbench.config",),

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from clbench.record import Record, Status
-
 DECAYS = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999)
 CONSTANTS = (0.02, 0.1, 1.0)
 RATES = (0.003, 0.005)
@@ -41,20 +37,4 @@ ARMS: dict[str, list[str]] = {
     "families, coin routed": ["strategy=coin", *ROUTED, "model.adapter.routing=nearest"],
 }
 
-SHARED = ("scenario", "protocol", "protocol.seeds")
-
-
-def by_arm(records: Sequence[Record]) -> dict[str, tuple[Record, ...]]:
-    """Finished runs of each arm in the order of their seeds; arms without runs are left out."""
-    told = {name: {word.partition("=")[0]: word.partition("=")[2] for word in words} for name, words in ARMS.items()}
-    ended = [record for record in records if record.status is not Status.RUNNING]
-    found = {name: sorted((r for r in ended if _asked(r) == words), key=_seed) for name, words in told.items()}
-    return {name: tuple(runs) for name, runs in found.items() if runs}
-
-
-def _asked(record: Record) -> dict[str, str]:
-    return {name: value.lower() for name, value in record.asked.items() if name not in SHARED}
-
-
-def _seed(record: Record) -> int:
-    return record.seed
+SHARED = ("scenario=instructions", "protocol=single", "protocol.seeds=[0,1,2,3,4]")

@@ -14,9 +14,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from arms import by_arm
+from arms import ARMS, SHARED
 
 from clbench import metrics, record
+from clbench.arms import by_arm
 from clbench.metrics import Interval, interval
 from clbench.record import Record
 
@@ -232,4 +233,4 @@ FINDINGS = (
 )
 
 if __name__ == "__main__":
-    print(text(by_arm(list(record.find([Path(sys.argv[1])])))), end="")
+    print(text(by_arm(list(record.find([Path(sys.argv[1])])), ARMS, SHARED)), end="")
