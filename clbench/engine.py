@@ -130,6 +130,7 @@ class _Session:
         _warm_up(self.device)
         self.stream = open_stream(run)
         self.strategy = build_strategy(run, self.stream, self.peers)
+        self._written = (0.0, 0.0)  # when the last checkpoint was, and how long it took to write
 
     def go_on(self) -> Record:
         current = self._begin_or_resume()
@@ -187,9 +188,16 @@ class _Session:
             costs=(*current.costs, cost),
             notes={**current.notes, str(experience.index): notes} if notes else current.notes,
         )
-        if self.peers.first:
+        if self.peers.first and (self.stream.measured(experience.index + 1) or self._due()):
+            begun = time.perf_counter()
             Checkpoint(current, self.strategy.state()).write(self.run)
+            self._written = (time.perf_counter(), time.perf_counter() - begun)
         return current
+
+    def _due(self) -> bool:
+        """Whether writing would not take more than a twentieth of the time; what is measured is written in any case."""
+        last, took = self._written
+        return time.perf_counter() - last > 20 * took
 
     def _measured(self, current: Record, after: int) -> Record:
         if not self.stream.measured(after):

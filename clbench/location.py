@@ -42,10 +42,11 @@ KNOWN = {
     ("qwen2", 64): (15, Module.DOWN),
     ("qwen2", 80): (19, Module.DOWN),
     ("qwen2_moe", 24): (20, Module.DOWN),
-    ("llama", 4): (0, Module.DOWN),
+    ("llama", 4): (3, Module.MLP),
 }
 """Block and part by architecture and number of blocks: published ones (LocFT-BF, arXiv 2509.22072, table 2, appendix
-A.2 and the released settings; 48 and 64 blocks by relative depth), and the embedded model's."""
+A.2 and the released settings; 48 and 64 blocks by relative depth), and the embedded model's, by the same rule
+(``results/measured/edits/locations.csv``)."""
 
 DEPTH = 0.72
 """Of other models, the block at this share of the depth: Llama-3-8B's, and near Mistral's."""

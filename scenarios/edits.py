@@ -101,7 +101,7 @@ class Edits(ProbedWordsScenario):
     training: ClassVar[dict[str, Any]] = {
         "optimizer": Optimizer.ADAM,
         "schedule": Schedule.CONSTANT,
-        "lr": searched(2e-3, LogUniform(1e-4, 1e-2)),
+        "lr": searched(1e-3, LogUniform(1e-4, 1e-2)),
         "weight_decay": 0.0,
         "batch_size": 10,
         "epochs": 100,
@@ -131,6 +131,7 @@ class Edits(ProbedWordsScenario):
         tests = _table(rows, [edits[i] for i in asked], arrivals[asked], self.device, asked)
         told = TextAnswers(rows.words, tuple((_example(e.prompt, e.target, rows), SCORE) for e in edits), config, ("",))
         count = int(arrivals[-1]) + 1
+        bounds = torch.searchsorted(arrivals[asked].contiguous(), torch.arange(count + 1)).tolist()
         digest = hashlib.sha256(json.dumps([size, *map(astuple, edits)]).encode()).hexdigest()
         probes = self._probes_of(rows, edits, others, asked, arrivals)
         return Stream(
@@ -138,8 +139,8 @@ class Edits(ProbedWordsScenario):
                 Experience(
                     index=index,
                     name=f"edits {index * size + 1}-{min(len(edits), (index + 1) * size)}",
-                    train=stored.select(arrivals == index),
-                    test=tests.select(arrivals[asked] == index),
+                    train=stored.select(torch.arange(index * size, min(len(edits), (index + 1) * size))),
+                    test=tests.select(torch.arange(*bounds[index : index + 2])),
                     classes=(index,),
                     outputs=index + 1,
                     shortened=rows.shortened["edits"] if index == 0 else 0,
