@@ -6,7 +6,8 @@ d numbers, that of transformers the numbers (i, i + d/2), so the rows of wq and 
 that come out are the same.
 
 Its models were trained on texts that begin with ``<s>`` and have no ``</s>``: they tell that a text is over by
-beginning another.
+beginning another. So ``<s>`` is the EOS token as well; ``</s>``, which they never saw, could be learnt only where the
+embedding trains.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from clbench.errors import CheckpointError, DataError
 from clbench.models.checkpoint import Weights, one_line, read_content, require_fit, unwrapped
-from clbench.models.llama2c_tokenizer import BEGIN, END, RESERVED, UNKNOWN, build_tokenizer, read_vocabulary
+from clbench.models.llama2c_tokenizer import BEGIN, RESERVED, UNKNOWN, build_tokenizer, read_vocabulary
 from clbench.record import write_atomically
 
 OUTSIDE = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head"}
@@ -79,7 +80,7 @@ def converted(checkpoint: Path, tokenizer: Path) -> dict[str, bytes]:
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": BEGIN,
-        "eos_token": END,
+        "eos_token": BEGIN,
         "unk_token": UNKNOWN,
         "pad_token": UNKNOWN,
         "model_max_length": config["max_position_embeddings"],
@@ -147,7 +148,7 @@ def configuration(arguments: Mapping[str, Any], weights: Weights) -> dict[str, A
         "rope_theta": float(arguments.get("rope_theta", 10_000.0)),
         "tie_word_embeddings": output is None or torch.equal(output, weights["tok_embeddings.weight"]),
         "bos_token_id": RESERVED.index(BEGIN),
-        "eos_token_id": RESERVED.index(END),
+        "eos_token_id": RESERVED.index(BEGIN),
         "pad_token_id": RESERVED.index(UNKNOWN),
     }
 

@@ -153,7 +153,11 @@ def test_the_tokenizer_comes_along(tmp_path: Path, tokenizer: Path) -> None:
     convert(saved(tmp_path, drawn_weights(), model_args=SIZES), tokenizer, tmp_path / "new" / "model")
     loaded = AutoTokenizer.from_pretrained(tmp_path / "new" / "model")
     assert (len(loaded), loaded.model_max_length) == (SIZES["vocab_size"], SIZES["max_seq_len"])
-    assert (loaded.pad_token_id, loaded.bos_token_id, loaded.eos_token_id) == (0, 1, 2)
+    assert (loaded.pad_token_id, loaded.bos_token_id, loaded.eos_token_id) == (
+        0,
+        1,
+        1,
+    )  # texts end where the next begins
     batch = loaded(["", "abba"], padding=True, return_tensors="pt")
     assert set(batch) == {"input_ids", "attention_mask"}
     assert batch["input_ids"][0, 0] == 1
