@@ -16,17 +16,17 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "places", "rows", "suites"),
+    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "places", "rows", "suites", "world"),
     ("metrics", "table", "environment", "search", "report", "scoring"),
     (
         *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
-        *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
+        *("answers", "corpora", "edits", "grouping", "location", "probe", "prompts", "tokens"),
     ),
     ("gaussians", "alignment", "prototypes", "parallel"),
     ("scenario", "cut"),
     ("strategy",),
-    ("run", "finetune", "features", "frozen", "inherited", "half", "gradients", "folding", "avalanche"),
-    ("engine", "protocol", "pretrain", "estimate", "text", "text_probes", "text_suite", "harness"),
+    ("run", "finetune", "features", "frozen", "inherited", "half", "gradients", "folding", "avalanche", "editor"),
+    ("engine", "protocol", "pretrain", "estimate", "text", "text_probes", "text_suite", "harness", "located"),
     ("executor",),
     ("executors", *PLUGINS),
     ("config",),
