@@ -6,7 +6,6 @@ WikiBigEdit files. Only a prompt and a target are needed; what else a record lac
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +104,7 @@ class Faults:
     Attributes:
         repeated: edits that an earlier one has told already, prompt and target alike.
         contradicting: edits whose prompt an earlier one has with another target: both cannot hold.
-        leaking: edits with a paraphrase that is the prompt of another edit, and so is trained on.
+        leaking: edits with a paraphrase that is the prompt of an edit, its own or another, and so is trained on.
     """
 
     repeated: int
@@ -122,6 +121,5 @@ def faults_of(edits: Sequence[Edit]) -> Faults:
         repeated += edit.target in before
         contradicting += bool(before - {edit.target})
         before.add(edit.target)
-    prompts = Counter(edit.prompt for edit in edits)
-    leaking = sum(any(prompts[p] - (p == edit.prompt) > 0 for p in edit.paraphrases) for edit in edits)
+    leaking = sum(not told.keys().isdisjoint(edit.paraphrases) for edit in edits)
     return Faults(repeated, contradicting, leaking)

@@ -177,11 +177,9 @@ def choose(model: CausalModel, config: LocatedConfig) -> dict[str, nn.Parameter]
     else:
         tuned = parameters_at(network, location_of(network, config.layer, config.depth, config.module))
     model.requires_grad_(False)
-    for name, parameter in tuned.items():
+    for parameter in tuned.values():
         parameter.requires_grad_(True)
-        if parameter.dtype is not torch.float32:
-            owner = network.get_submodule(name.rpartition(".")[0])
-            in_full_precision(owner)
+    in_full_precision(network)
     return parameters_named(network, tuned)
 
 
@@ -190,18 +188,26 @@ def parameters_named(network: nn.Module, names: Mapping[str, Any]) -> dict[str, 
     return {name: network.get_parameter(name) for name in names}
 
 
-def in_full_precision(module: nn.Module) -> None:
-    """Have a module without children keep its parameters and compute in float32, between others that do not.
+def in_full_precision(network: nn.Module) -> None:
+    """Have modules whose parameters train keep them and compute in float32, between others that do not.
 
-    Small updates of lower precision would round away.
+    Small updates of lower precision would round away. Modules that share a parameter (embedding and output) all do.
     """
-    kinds = {parameter.dtype for parameter in module.parameters(recurse=False)} - {torch.float32}
-    if not kinds:
-        return
-    (kind,) = kinds
-    module.float()
-    module.register_forward_pre_hook(lambda _, inputs: tuple(value.float() for value in inputs))
-    module.register_forward_hook(lambda _, inputs, made: made.to(kind))
+    owners = [(m, own[0].dtype) for m in network.modules() if (own := _trained(m))]
+    for module, kind in owners:
+        if kind is not torch.float32:
+            module.float()
+            module.register_forward_pre_hook(_exactly)
+            module.register_forward_hook(lambda _, inputs, made, kind=kind: made.to(kind))
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters(recurse=False) if parameter.requires_grad]
+
+
+def _exactly(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Numbers in float32; an embedding's are token ids."""
+    return tuple(value.float() if value.is_floating_point() else value for value in inputs)
 
 
 def last_of_prompt(model: CausalModel, batch: Batch) -> Tensor:

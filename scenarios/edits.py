@@ -299,17 +299,19 @@ def _table(
     examples = [_example(edit.prompt, edit.target, rows) for edit in edits]
     made = rows.columns(examples, ["edits"] * len(examples))
     made |= {"label": arrivals.clone(), "task": arrivals.clone()}
-    made["subject"] = torch.tensor([_last_token(rows, edit) for edit in edits])
+    ends = made["prompt"].tolist()
+    made["subject"] = torch.tensor([_last_token(rows, edit, end) for edit, end in zip(edits, ends, strict=True)])
     if places is not None:
         made["example"] = torch.tensor(list(places))
     return Table(Source(made, device))
 
 
-def _last_token(rows: Rows, edit: Edit) -> int:
-    """Where the last token of the subject stands in its row; -1 where it does not."""
+def _last_token(rows: Rows, edit: Edit, end: int) -> int:
+    """Where the last token of the subject stands in its row, whose prompt ends at ``end``; -1 where it does not."""
     at = rows.prompt("", edit.prompt).find(edit.subject) if edit.subject else -1
     if at < 0:
         return -1
     starts = rows.words.starts(rows.prompt("", edit.prompt))
     inside = [place for place, start in enumerate(starts) if start < at + len(edit.subject)]
-    return len(rows.words.start) + inside[-1]
+    place = end - len(starts) + inside[-1]  # counted from the end: a prompt that is too long loses its beginning
+    return place if place >= len(rows.words.start) else -1

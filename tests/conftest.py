@@ -66,6 +66,7 @@ def _make(
         "phase": Phase.EVALUATION,
         "selection": Selection(by="given"),
         "seed": 0,
+        "access": "no replay",
         "transform": "",
         "environment": ENVIRONMENT,
         "started": "2025-01-01T00:00:00+00:00",

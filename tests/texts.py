@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from clbench import world
 from clbench.models.config import EMBEDDED_CAUSAL, ModelConfig
 
 SHORT: dict[str, Any] = {"max_answer": 12, "template": "{instruction}\n{input}="}
@@ -55,6 +56,24 @@ def make_trace(folder: Path, names: Sequence[str], train: int = 20, test: int = 
         for part, found in (("train", questions[:train]), ("eval", []), ("test", questions[train:])):
             write(folder / name / f"{part}.json", found)
     return folder
+
+
+def make_edits(path: Path, people: int = 8) -> Path:
+    """A file of edits of two facts of each of some people, in the fields of CounterFact's release."""
+    known = [fact for fact in world.facts()[: 4 * people] if fact.relation.name in ("home", "pet")]
+    records = [
+        {
+            "case_id": number,
+            "prompt": fact.asked(0),
+            "target_new": fact.relation.objects[number],
+            "subject": fact.person,
+            "ground_truth": fact.object,
+            "rephrase_prompt": fact.asked(1),
+            "locality_prompt": f"{world.people()[-1]} owns",
+        }
+        for number, fact in enumerate(known)
+    ]
+    return write(path, records)
 
 
 def real_folder() -> Path:

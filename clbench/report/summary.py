@@ -166,9 +166,10 @@ def _probe(row: Row, name: str, quantity: Quantity) -> tuple[Text, str]:
     """What is left of an ability, and what it was."""
     before = interval([float(probe_scores(record, name)[0]) for record in row.records]).mean
     after = row.interval(f"probe.{name}").mean
-    kind = "" if quantity.unit else "; perplexity"
-    kept = "" if row.records[0].setting is Setting.EDITING else ", never trained here"
-    return Text(f"{number(after)} {quantity.unit}".rstrip(), "bold"), f"{number(before)} before{kind}{kept}"
+    kept = row.records[0].setting is not Setting.EDITING
+    told = ", ".join(["perplexity"] * (not quantity.unit) + ["never trained here"] * kept)
+    shown = f"{number(before)} before{'; ' if told else ''}{told}"
+    return Text(f"{number(after)} {quantity.unit}".rstrip(), "bold"), shown
 
 
 def _hyperparameters(row: Row) -> Group:

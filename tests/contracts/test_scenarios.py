@@ -12,10 +12,11 @@ import torch
 from clbench.errors import DataError, LeakError
 from clbench.record import Part, Setting
 from clbench.scenario import Handle, Modality, Scenario, Stream, scenarios
+from clbench.scenarios.edits import Origin
 from clbench.suites import LONG_SEQUENCE_ORDERS, SUPERNI_ORDERS, TRACE_ORDER
 from tests.learning import skip_without_package
 from tests.pictures import make_folder
-from tests.texts import EMBEDDED, SHORT, make_files, make_trace
+from tests.texts import EMBEDDED, SHORT, make_edits, make_files, make_trace
 
 GIVEN: dict[str, dict[str, Any]] = {
     "avalanche": {"name": "tests.avalanche_benchmarks:digits"},
@@ -24,15 +25,16 @@ GIVEN: dict[str, dict[str, Any]] = {
     "long_sequence": SHORT,
     "trace": SHORT,
     "tasks": {**SHORT, "files": [f"superni15/{name}.json" for name in SUPERNI_ORDERS[1][:4]]},
+    "edits": {"source": Origin.FILE, "path": Path("edits.json"), "edits": None, "per_experience": 4},
 }
 """What a scenario that has no data of its own is told."""
 
-MADE = {"digits", "glyphs", "imagenet100", "instructions", *GIVEN}
+MADE = {"digits", "glyphs", "imagenet100", "instructions", "world", *GIVEN}
 """Scenarios whose data come with a package, are drawn, or are made here."""
 
 
 TEXTS = ("superni", "long_sequence", "trace", "tasks")
-"""Scenarios whose files are made here, for a model that comes with the package."""
+"""Scenarios whose files are made here, for a model that comes with the package and is none of theirs."""
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_files(root / "superni15", SUPERNI_ORDERS[1])
     make_files(root / "long_sequence", LONG_SEQUENCE_ORDERS[4])
     make_trace(root / "trace", TRACE_ORDER)
+    make_edits(root / "edits.json")
     return root
 
 
@@ -56,7 +59,7 @@ def scenario(request: pytest.FixtureRequest) -> Scenario:
     if request.param not in MADE and "CLBENCH_DATA" not in os.environ:
         pytest.skip("CLBENCH_DATA is not set, and nothing is downloaded in tests")
     cls, config = scenarios.load(request.param)
-    fixtures = {"folder": "pictures", "imagenet100": "pictures", **dict.fromkeys(TEXTS, "texts")}
+    fixtures = {"folder": "pictures", "imagenet100": "pictures", **dict.fromkeys((*TEXTS, "edits"), "texts")}
     root = request.getfixturevalue(fixtures[request.param]) if request.param in fixtures else None
     model = EMBEDDED if request.param in TEXTS else None
     found = cls(config(**GIVEN.get(request.param, {})), root, "cpu", model)
@@ -67,15 +70,20 @@ def scenario(request: pytest.FixtureRequest) -> Scenario:
     return found
 
 
-def rows(stream: Stream) -> list[int]:
-    return [int(row) for e in stream.experiences for row in e.train.rows]
+def rows(stream: Stream) -> list[Any]:
+    """Training examples by their rows; edits, which have rows of their own in each stream, by their prompts."""
+    tables = [experience.train for experience in stream.experiences]
+    if stream.setting is not Setting.EDITING:
+        return [int(row) for table in tables for row in table.rows]
+    shown = [zip(table.column("tokens").tolist(), table.column("prompt").tolist(), strict=True) for table in tables]
+    return [tuple(tokens[:length]) for table in shown for tokens, length in table]
 
 
 def test_a_stream_is_a_function_of_the_seed(scenario: Scenario) -> None:
     one, same, other = scenario.stream(3), scenario.stream(3), scenario.stream(4)
     assert one.digest == same.digest
     assert rows(one) == rows(same)
-    if scenario.modality is Modality.IMAGES:  # tasks in words come in the order that is published
+    if one.setting is not Setting.INSTRUCTION:  # tasks in words come in the order that is published
         assert one.digest != other.digest
         assert rows(one) != rows(other)
 
@@ -90,9 +98,8 @@ def test_labels_count_classes_in_order_of_arrival(scenario: Scenario) -> None:
         for table in (experience.train, experience.test):
             assert set(table.column("label").tolist()) == set(experience.classes)
             assert set(table.column("task").tolist()) == {index}
-        assert experience.outputs == (
-            seen if stream.setting is Setting.CLASS_INCREMENTAL else len(stream.task_of_class)
-        )
+        ahead = stream.setting in (Setting.TASK_INCREMENTAL, Setting.INSTRUCTION)
+        assert experience.outputs == (len(stream.task_of_class) if ahead else seen)
 
 
 def test_no_example_belongs_to_two_experiences_or_to_training_and_test(scenario: Scenario) -> None:
@@ -106,11 +113,12 @@ def test_the_halves_share_no_example_and_make_up_the_whole(scenario: Scenario) -
     tuning, evaluation = (handle.open(0) for handle in scenario.halves())
     assert not set(rows(tuning)) & set(rows(evaluation))
     assert sorted(rows(tuning) + rows(evaluation)) == sorted(rows(scenario.stream(0)))
-    assert [e.name for e in tuning.experiences] != [e.name for e in evaluation.experiences]
+    if tuning.setting is not Setting.EDITING:  # edits have no names but their numbers
+        assert [e.name for e in tuning.experiences] != [e.name for e in evaluation.experiences]
 
 
 def test_swapped_and_redrawn_halves(scenario: Scenario) -> None:
-    def half(part: Part, split_seed: int | None, swap: bool) -> list[int]:
+    def half(part: Part, split_seed: int | None, swap: bool) -> list[Any]:
         return sorted(rows(scenario.stream(0, part, split_seed, swap)))
 
     assert half(Part.TUNING_HALF, None, False) == half(Part.EVALUATION_HALF, None, True)

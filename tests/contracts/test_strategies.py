@@ -16,7 +16,7 @@ from clbench.record import Setting
 from clbench.scenario import Stream
 from clbench.space import ranges
 from clbench.strategy import strategies
-from tests.learning import cases, shortened, skip_without_package, strategy, stream_for
+from tests.learning import cases, settings, shortened, skip_without_package, strategy, stream_for
 
 NAMES = strategies.names()
 CASES = cases()
@@ -38,7 +38,7 @@ def test_it_learns_two_experiences_and_answers_with_classes_it_has_seen(name: st
         answers = learner.predict(stream.answers.question(batch))
         assert len(answers) == len(batch["label"])
         assert answers.dtype == torch.int64
-        if setting is Setting.INSTRUCTION:
+        if setting.in_words:
             assert answers.ndim == 2
             continue
         assert answers.ndim == 1
@@ -81,7 +81,8 @@ def test_the_seed_decides_every_bit_and_no_global_state_is_read_or_written(name:
     assert torch.equal(torch.random.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])  # type: ignore[index]
     assert random.getstate() == before[2]
-    assert state_digest(learnt(name, stream, seed=6).state()) != first
+    if settings(name) != [Setting.EDITING]:  # what edits are made is drawn with the stream, and editors draw nothing
+        assert state_digest(learnt(name, stream, seed=6).state()) != first
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,6 +91,8 @@ def test_every_searched_field_has_its_default_within_its_range(name: str) -> Non
     _, config = strategies.load(name)
     for field, range_ in ranges(config()).items():
         default = getattr(config(), field)
+        if default is None:  # what is known of the model, or nothing
+            continue
         inside = default in range_.values if hasattr(range_, "values") else range_.low <= default <= range_.high
         assert inside, f"{name}.{field}"
 
