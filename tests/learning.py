@@ -1,5 +1,5 @@
 """Small real streams and strategies for tests: scikit-learn's digits and a network of a few thousand parameters, and
-instructions for the embedded language model.
+instructions and edits for the embedded language models.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import Any, cast
 import pytest
 import torch
 
+from clbench.editor import Editor
 from clbench.errors import ClbenchError
 from clbench.features import with_features
+from clbench.located import Located
 from clbench.models.classifier import build_classifier
-from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, ModelConfig
+from clbench.models.config import EMBEDDED_CAUSAL, EMBEDDED_WORLD, AdapterConfig, ModelConfig
 from clbench.models.model import Model
 from clbench.record import Setting
 from clbench.scenario import Experience, Modality, Scenario, Stream, scenarios
@@ -38,13 +40,18 @@ def cases() -> list[tuple[str, Setting]]:
 
 
 def settings(name: str) -> list[Setting]:
-    """The settings that a strategy learns; those of images where its package is missing."""
+    """The settings that a strategy learns; those of images where its package is missing.
+
+    Others learn edits as they learn instructions, so those are for editors, and editors for them.
+    """
     try:
-        learns = strategies.load(name)[0].learns
+        method = strategies.load(name)[0]
     except ClbenchError:
-        learns = frozenset({Modality.IMAGES})
-    shown = {Setting.INSTRUCTION: Modality.TEXTS}
-    return [setting for setting in Setting if shown.get(setting, Modality.IMAGES) in learns]
+        return list(OF_CLASSES)
+    if issubclass(method, (Editor, Located)):
+        return [Setting.EDITING]
+    of_texts = [Setting.INSTRUCTION] if Modality.TEXTS in method.learns else []
+    return [*OF_CLASSES, *of_texts] if Modality.IMAGES in method.learns else of_texts
 
 
 def digits(setting: Setting = Setting.CLASS_INCREMENTAL, seed: int = 0, increment: int = 2) -> Stream:
@@ -60,15 +67,24 @@ def instructions(adapter: AdapterConfig | None = None, model: str = EMBEDDED_CAU
     return scenario(config(**small), model=ModelConfig(model, adapter=adapter or AdapterConfig()))
 
 
+def edits(**values: Any) -> Scenario:
+    """Three experiences of four edits, and the model that knows their world."""
+    scenario, config = scenarios.load("edits")
+    small = {"edits": 12, "per_experience": 4, "unedited": 8, "questions": 12, **values}
+    return scenario(config(**small), model=ModelConfig(EMBEDDED_WORLD))
+
+
 def scenario_for(name: str, **values: Any) -> Scenario:
-    """`instructions` with the adapters that a strategy needs."""
+    """`instructions` with the adapters that a strategy needs, or `edits` where that is what it learns."""
+    if settings(name) == [Setting.EDITING]:
+        return edits(**values)
     rank = 4 if strategies.load(name)[0].low_rank else 0
     return instructions(AdapterConfig(rank=rank), preferences=name == "dpo", **values)
 
 
 def shortened(experience: Experience, examples: int) -> Experience:
-    """The same experience with its first training examples only."""
-    return replace(experience, train=experience.train.select(torch.arange(examples)))
+    """The same experience with its first training examples only, all where there are fewer."""
+    return replace(experience, train=experience.train.select(torch.arange(min(examples, len(experience.train)))))
 
 
 def stream_for(
@@ -82,7 +98,7 @@ def stream_for(
     """A stream with the columns that a strategy reads; features are those of the backbone of seed 0."""
     skip_without_package(name)
     setting = setting or settings(name)[0]
-    if setting is Setting.INSTRUCTION:
+    if setting.in_words:
         return scenario_for(name).stream(seed)
     method, config = strategies.load(name)
     stream, columns = digits(setting, seed, increment), method.reads(config(**values))
@@ -126,7 +142,7 @@ def strategy(name: str, stream: Stream, /, seed: int = 0, model: str | None = No
     skip_without_package(name)
     _, config = strategies.load(name)
     values = {field.name: 1 for field in fields(config) if field.name.endswith("epochs")} | values
-    if stream.setting is Setting.INSTRUCTION:
+    if stream.setting.in_words:
         scenario = scenario_for(name)
         values = {**starts(config, scenario.training), **values}
         told = text_problem(scenario, stream, seed)

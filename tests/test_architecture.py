@@ -16,16 +16,22 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "places", "rows", "suites"),
+    (
+        *("registry", "space", "seeding", "record", "digest", "freezer", "picture", "places", "rows", "suites"),
+        *("world", "edits"),
+    ),
     ("metrics", "table", "environment", "search", "report", "scoring"),
     (
-        *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
+        *("augment", "crops", "decode", "folders", "cifar", "memory", "models", "location"),
         *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
     ),
     ("gaussians", "alignment", "prototypes", "parallel"),
     ("scenario", "cut"),
     ("strategy",),
-    ("run", "finetune", "features", "frozen", "inherited", "half", "gradients", "folding", "avalanche"),
+    (
+        *("run", "finetune", "features", "frozen", "inherited", "half", "gradients", "folding", "avalanche"),
+        *("located", "editor"),
+    ),
     ("engine", "protocol", "pretrain", "estimate", "text", "text_probes", "text_suite", "harness"),
     ("executor",),
     ("executors", *PLUGINS),
