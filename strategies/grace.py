@@ -7,7 +7,7 @@ the model answers rightly by itself, or with the codebook so far, is passed over
 nearest key, e that key's radius and E the radius of new keys:
 
     d > e + E                a new key of radius E
-    else, the same target    no new key: e becomes e + E
+    else, the same target    no new key: e becomes e + E, where the key did not reach so far
     else                     a new key of radius d / 2, and e becomes d / 2
 
 A prompt whose last token comes within the radius of its nearest key gets that key's value, from this token on and for
@@ -15,9 +15,10 @@ all that is generated after it; the released code offers that token only, all be
 made once per prompt. So paraphrases are answered as far as they come within a radius, and all else has the very bits
 of the unedited model.
 
-What differs: a value begins warm, not at random; edits that come together get their keys one after the other and their
-values trained side by side; distances are Euclidean, keys and values float32. ``radius`` depends on the model, so it is
-searched.
+What differs: where the nearest key is the very prompt (d = 0 but for rounding) and its target another, halving d would
+leave two keys that reach nothing, so the new target takes the old one's place. A value begins warm, not at random.
+Edits that come together get their keys one after the other, and their values are trained side by side. Distances are
+Euclidean, keys and values float32. ``radius`` and the block depend on the model; the radius is searched.
 
 Certificate: no published number is reproduced yet.
 """
@@ -42,6 +43,7 @@ from clbench.table import Batch
 from clbench.tokens import answered
 
 NONE = -1  # behind the end of a target
+ROUNDING = 1e-3  # of a state's norm: what is closer is the same prompt
 
 
 @dataclass
@@ -49,7 +51,7 @@ class GRACEConfig(EditorConfig):
     """Where the codebook is, how far keys reach, and how values are trained."""
 
     radius: float = searched(1.0, LogUniform(0.1, 30.0))  # of a new key
-    steps: int = 100  # of Adam on a value
+    steps: int = 50  # of Adam on a value
     value_rate: float = 1.0  # of Adam
     layer: int | None = None  # block whose feed-forward layer gets the codebook, from 0; null: by depth
     depth: float = 0.85  # which block, as a share of all
@@ -84,32 +86,40 @@ def nearest(book: Codebook, states: Tensor) -> tuple[Tensor, Tensor]:
     return found.values, found.indices
 
 
-def with_key(book: Codebook, key: Tensor, value: Tensor, target: Tensor, radius: float) -> tuple[Codebook, bool]:
-    """The codebook after an edit, by the rules above, and whether there is a new key, which comes last.
+def with_key(book: Codebook, key: Tensor, value: Tensor, target: Tensor, radius: float) -> tuple[Codebook, int | None]:
+    """The codebook after an edit, by the rules above, and the number of the key whose value is to be trained.
 
     Args:
         book: so far.
         key: (F,).
-        value: (F,), what the new key's value begins with.
+        value: (F,), what the key's value begins with.
         target: (T,) int64.
         radius: of a new key that is near no other.
     """
     if len(book.keys):
         (apart,), (number,) = nearest(book, key[None])
-        near, reach = int(number), float(book.radii[number])
-        if apart <= reach + radius:
-            same = torch.equal(*padded(book.targets[near], target))
-            reach = (reach + radius if apart > reach else reach) if same else float(apart) / 2
-            book = book._replace(radii=book.radii.index_fill(0, number, reach))
-            if same:
-                return book, False
-            radius = reach
-    return Codebook(
+        distance, near, reach = float(apart), int(number), float(book.radii[number])
+        if distance <= reach + radius:
+            if torch.equal(*padded(book.targets[near], target)):
+                wider = reach + radius if distance > reach else reach
+                return book._replace(radii=book.radii.index_fill(0, number, wider)), None
+            if distance <= ROUNDING * float(key.norm()):
+                return _replaced(book, near, value, target), near
+            radius = distance / 2
+            book = book._replace(radii=book.radii.index_fill(0, number, radius))
+    grown = Codebook(
         torch.cat((book.keys, key[None].float())),
         torch.cat((book.values, value[None].float())),
         torch.cat((book.radii, book.radii.new_tensor([radius]))),
         torch.cat(padded(book.targets, target[None])),
-    ), True
+    )
+    return grown, len(book.keys)
+
+
+def _replaced(book: Codebook, number: int, value: Tensor, target: Tensor) -> Codebook:
+    values, (targets, new) = book.values.clone(), padded(book.targets, target)
+    values[number], targets[number] = value.float(), new
+    return book._replace(values=values, targets=targets)
 
 
 def padded(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,13 +167,15 @@ class GRACE(Editor):
         with torch.no_grad(), self._asked(batch):
             hits = targets[wanted] == self.model.all_logits(batch).argmax(1)
             wrong = torch.zeros_like(wanted).masked_scatter(wanted, ~hits).any(1)
-        (states, made), book, new = self._seen, self.book, []
+        (states, made), book, rows = self._seen, self.book, {}
         for row in wrong.nonzero().flatten().tolist():
-            book, added = with_key(book, states[row], made[row], targets[row][wanted[row]], self.config.radius)
-            new += [row] if added else []
-        if new:
+            book, place = with_key(book, states[row], made[row], targets[row][wanted[row]], self.config.radius)
+            if place is not None:
+                rows[place] = row
+        if rows:
+            new, places = list(rows.values()), torch.tensor(list(rows), device=made.device)
             values = self._trained({name: column[new] for name, column in batch.items()}, made[new])
-            book = book._replace(values=torch.cat((book.values[: -len(new)], values)))
+            book = book._replace(values=book.values.index_copy(0, places, values))
         self.auxiliary = book._asdict()
 
     def _trained(self, batch: Batch, start: Tensor) -> Tensor:

@@ -138,10 +138,13 @@ def text_problem(scenario: Scenario, stream: Stream, seed: int = 0) -> Problem:
 
 
 def strategy(name: str, stream: Stream, /, seed: int = 0, model: str | None = None, **values: Any) -> Any:
-    """A strategy, ready to learn ``stream`` with one pass over each experience; its class depends on the name."""
+    """A strategy, ready to learn ``stream`` with one pass over each experience or one step per edit.
+
+    Its class depends on the name.
+    """
     skip_without_package(name)
     _, config = strategies.load(name)
-    values = {field.name: 1 for field in fields(config) if field.name.endswith("epochs")} | values
+    values = {field.name: 1 for field in fields(config) if field.name.endswith(("epochs", "steps"))} | values
     if stream.setting.in_words:
         scenario = scenario_for(name)
         values = {**starts(config, scenario.training), **values}
