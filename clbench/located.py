@@ -7,7 +7,7 @@ batch whose loss is below ``stop`` is left out, and training ends with the first
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, cast
@@ -179,7 +179,7 @@ def choose(model: CausalModel, config: LocatedConfig) -> dict[str, nn.Parameter]
     model.requires_grad_(False)
     for parameter in tuned.values():
         parameter.requires_grad_(True)
-    in_full_precision(network)
+    in_full_precision([module for module in network.modules() if _trains(module)])
     return parameters_named(network, tuned)
 
 
@@ -188,21 +188,22 @@ def parameters_named(network: nn.Module, names: Mapping[str, Any]) -> dict[str, 
     return {name: network.get_parameter(name) for name in names}
 
 
-def in_full_precision(network: nn.Module) -> None:
-    """Have modules whose parameters train keep them and compute in float32, between others that do not.
+def in_full_precision(modules: Sequence[nn.Module]) -> None:
+    """Have modules keep their own parameters and compute in float32, between others that do not.
 
-    Small updates of lower precision would round away. Modules that share a parameter (embedding and output) all do.
+    Small updates of lower precision would round away. Of modules that share a parameter (embedding and output) all
+    are to be given.
     """
-    owners = [(m, own[0].dtype) for m in network.modules() if (own := _trained(m))]
-    for module, kind in owners:
+    kinds = [next(module.parameters(recurse=False)).dtype for module in modules]
+    for module, kind in zip(modules, kinds, strict=True):
         if kind is not torch.float32:
             module.float()
             module.register_forward_pre_hook(_exactly)
             module.register_forward_hook(lambda _, inputs, made, kind=kind: made.to(kind))
 
 
-def _trained(module: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in module.parameters(recurse=False) if parameter.requires_grad]
+def _trains(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
 
 
 def _exactly(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

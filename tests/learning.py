@@ -16,7 +16,7 @@ from clbench.errors import ClbenchError
 from clbench.features import with_features
 from clbench.located import Located
 from clbench.models.classifier import build_classifier
-from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, ModelConfig
+from clbench.models.config import EMBEDDED_CAUSAL, EMBEDDED_WORLD, AdapterConfig, ModelConfig
 from clbench.models.model import Model
 from clbench.record import Setting
 from clbench.scenario import Experience, Modality, Scenario, Stream, scenarios
@@ -135,10 +135,13 @@ def text_problem(scenario: Scenario, stream: Stream, seed: int = 0) -> Problem:
 
 
 def strategy(name: str, stream: Stream, /, seed: int = 0, model: str | None = None, **values: Any) -> Any:
-    """A strategy, ready to learn ``stream`` with one pass over each experience; its class depends on the name."""
+    """A strategy, ready to learn ``stream`` with one pass over each experience or one step per edit.
+
+    Its class depends on the name.
+    """
     skip_without_package(name)
     _, config = strategies.load(name)
-    values = {field.name: 1 for field in fields(config) if field.name.endswith("epochs")} | values
+    values = {field.name: 1 for field in fields(config) if field.name.endswith(("epochs", "steps"))} | values
     if stream.setting.in_words:
         scenario = scenario_for(name)
         values = {**starts(config, scenario.training), **values}
