@@ -16,7 +16,7 @@ from clbench.errors import ClbenchError
 from clbench.features import with_features
 from clbench.located import Located
 from clbench.models.classifier import build_classifier
-from clbench.models.config import EMBEDDED_CAUSAL, EMBEDDED_WORLD, AdapterConfig, ModelConfig
+from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, ModelConfig
 from clbench.models.model import Model
 from clbench.record import Setting
 from clbench.scenario import Experience, Modality, Scenario, Stream, scenarios
