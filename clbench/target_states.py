@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from clbench.editor import EditorConfig
 from clbench.models.causal import CausalModel
-from clbench.sites import states_of
+from clbench.sites import states_of, watched
 from clbench.space import LogUniform, require, searched
 from clbench.table import Batch
 from clbench.tokens import answered
@@ -31,7 +31,7 @@ from clbench.tokens import answered
 class TargetConfig(EditorConfig):
     """How the wanted state is searched for; names as in the released code."""
 
-    v_num_grad_steps: int = 25  # steps of Adam, at most
+    v_num_grad_steps: int = 50  # steps of Adam, at most
     v_lr: float = searched(0.5, LogUniform(0.05, 1.0))  # their rate
     v_weight_decay: float = 0.5  # weight of |d| / |h|^2
     v_stop: float = 0.05  # loss at which enough is done
@@ -91,10 +91,9 @@ class _Search:
     def __init__(self, model: CausalModel, block: nn.Module, batch: Batch) -> None:
         self.model, self.block, self.batch = model, block, batch
         self.rows = torch.arange(len(batch["subject"]), device=batch["subject"].device)
-        found: list[Tensor] = []
-        with torch.no_grad(), _hooked(block, lambda states: found.append(self._at(states)) or states):
+        with torch.no_grad(), watched({"": block}) as seen:
             logits = self._logits()
-        self.start, self.before = found[0].float(), torch.log_softmax(self._at(logits).float(), 1)
+        self.start, self.before = self._at(seen[""][1]).float(), torch.log_softmax(self._at(logits).float(), 1)
 
     def losses(self, change: Tensor) -> tuple[Tensor, Tensor]:
         """Mean surprise (N,) over each answer's tokens, EOS included, and divergence (N,) of what follows subjects."""
@@ -118,7 +117,7 @@ class _Search:
 
 
 @contextlib.contextmanager
-def _hooked(block: nn.Module, change: Callable[[Tensor], Any]) -> Iterator[None]:
+def _hooked(block: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Have a block's states changed on their way."""
 
     def hook(_: nn.Module, inputs: Any, made: Any) -> Any:

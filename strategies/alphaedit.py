@@ -80,7 +80,8 @@ def free_directions(moment: Tensor, threshold: float, name: str) -> Tensor:
             f"strategy.nullspace_threshold={threshold:g} leaves no direction free at {name}, where eigenvalues go from "
             f"{values[0]:.2g} to {values[-1]:.2g}; raise it"
         )
-    return vectors[:, values < threshold]
+    found: Tensor = vectors[:, values < threshold]
+    return found
 
 
 def confined_update(residuals: Tensor, keys: Tensor, free: Tensor, past: Tensor, ridge: float) -> Tensor:
@@ -96,4 +97,5 @@ def confined_update(residuals: Tensor, keys: Tensor, free: Tensor, past: Tensor,
     inside = free.T @ keys
     inner = free.T @ past @ free + inside @ inside.T
     inner += ridge * torch.eye(free.shape[1], dtype=free.dtype, device=free.device)
-    return residuals @ torch.linalg.solve(inner, inside).T @ free.T
+    change: Tensor = residuals @ torch.linalg.solve(inner, inside).T @ free.T
+    return change

@@ -38,7 +38,7 @@ from clbench.strategy import Problem, strategies
 class MEMITConfig(RankUpdateConfig):
     """The shared fields, and how much common keys weigh."""
 
-    mom2_update_weight: float = searched(15000.0, LogUniform(1.0, 1e5))  # lambda; 0: ROME
+    mom2_update_weight: float = searched(300.0, LogUniform(1.0, 1e5))  # lambda; 0: ROME
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,6 +72,7 @@ def factor_of(moment: Tensor, name: str) -> Tensor:
     Raises:
         IncompatibleError: it has none, as where texts have fewer tokens than a key has numbers.
     """
+    factor: Tensor
     factor, failed = torch.linalg.cholesky_ex(moment)
     if failed:
         raise IncompatibleError(
@@ -92,4 +93,5 @@ def weighed_update(residuals: Tensor, keys: Tensor, factor: Tensor, weight: floa
     """
     common = torch.cholesky_solve(keys, factor)
     inner = keys.T @ common + weight * torch.eye(keys.shape[1], dtype=keys.dtype, device=keys.device)
-    return residuals @ torch.linalg.solve(inner, common.T)
+    change: Tensor = residuals @ torch.linalg.solve(inner, common.T)
+    return change

@@ -14,7 +14,7 @@ import torch
 from clbench.errors import ClbenchError
 from clbench.features import with_features
 from clbench.models.classifier import build_classifier
-from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, ModelConfig
+from clbench.models.config import EMBEDDED_CAUSAL, EMBEDDED_WORLD, AdapterConfig, ModelConfig
 from clbench.models.model import Model
 from clbench.record import Setting
 from clbench.scenario import Experience, Modality, Scenario, Stream, scenarios
@@ -38,13 +38,18 @@ def cases() -> list[tuple[str, Setting]]:
 
 
 def settings(name: str) -> list[Setting]:
-    """The settings that a strategy learns; those of images where its package is missing."""
+    """The settings that a strategy learns; those of images where its package is missing.
+
+    Of edits only those strategies are tried that read a subject: to all others an edit is a text like any.
+    """
     try:
-        learns = strategies.load(name)[0].learns
+        method, config = strategies.load(name)
     except ClbenchError:
-        learns = frozenset({Modality.IMAGES})
-    shown = {Setting.INSTRUCTION: Modality.TEXTS}
-    return [setting for setting in Setting if shown.get(setting, Modality.IMAGES) in learns]
+        return list(OF_CLASSES)
+    if "subject" in method.reads(config()):
+        return [Setting.EDITING]
+    shown = {Setting.INSTRUCTION: Modality.TEXTS} | dict.fromkeys(OF_CLASSES, Modality.IMAGES)
+    return [setting for setting in Setting if setting in shown and shown[setting] in method.learns]
 
 
 def digits(setting: Setting = Setting.CLASS_INCREMENTAL, seed: int = 0, increment: int = 2) -> Stream:
@@ -60,6 +65,18 @@ def instructions(adapter: AdapterConfig | None = None, model: str = EMBEDDED_CAU
     return scenario(config(**small), model=ModelConfig(model, adapter=adapter or AdapterConfig()))
 
 
+def editing(**values: Any) -> Scenario:
+    """A few facts of the world to edit, two at a time, and the model that knows them."""
+    scenario, config = scenarios.load("edits")
+    small = {"edits": 6, "per_experience": 2, "unedited": 4, "questions": 6, **values}
+    return scenario(config(**small), model=ModelConfig(EMBEDDED_WORLD))
+
+
+def edits(seed: int = 0, **values: Any) -> Stream:
+    """A stream of `editing`."""
+    return editing(**values).stream(seed)
+
+
 def scenario_for(name: str, **values: Any) -> Scenario:
     """`instructions` with the adapters that a strategy needs."""
     rank = 4 if strategies.load(name)[0].low_rank else 0
@@ -67,8 +84,8 @@ def scenario_for(name: str, **values: Any) -> Scenario:
 
 
 def shortened(experience: Experience, examples: int) -> Experience:
-    """The same experience with its first training examples only."""
-    return replace(experience, train=experience.train.select(torch.arange(examples)))
+    """The same experience with its first training examples only, where it has more."""
+    return replace(experience, train=experience.train.select(torch.arange(min(examples, len(experience.train)))))
 
 
 def stream_for(
@@ -84,6 +101,8 @@ def stream_for(
     setting = setting or settings(name)[0]
     if setting is Setting.INSTRUCTION:
         return scenario_for(name).stream(seed)
+    if setting is Setting.EDITING:
+        return edits(seed)
     method, config = strategies.load(name)
     stream, columns = digits(setting, seed, increment), method.reads(config(**values))
     if "feature" not in columns:
@@ -127,8 +146,8 @@ def strategy(name: str, stream: Stream, /, seed: int = 0, model: str | None = No
     skip_without_package(name)
     _, config = strategies.load(name)
     values = {field.name: 1 for field in fields(config) if field.name.endswith("epochs")} | values
-    if stream.setting is Setting.INSTRUCTION:
-        scenario = scenario_for(name)
+    if stream.setting.in_words:
+        scenario = editing() if stream.setting is Setting.EDITING else scenario_for(name)
         values = {**starts(config, scenario.training), **values}
         told = text_problem(scenario, stream, seed)
     else:

@@ -38,7 +38,7 @@ def test_it_learns_two_experiences_and_answers_with_classes_it_has_seen(name: st
         answers = learner.predict(stream.answers.question(batch))
         assert len(answers) == len(batch["label"])
         assert answers.dtype == torch.int64
-        if setting is Setting.INSTRUCTION:
+        if setting.in_words:
             assert answers.ndim == 2
             continue
         assert answers.ndim == 1
@@ -81,7 +81,8 @@ def test_the_seed_decides_every_bit_and_no_global_state_is_read_or_written(name:
     assert torch.equal(torch.random.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])  # type: ignore[index]
     assert random.getstate() == before[2]
-    assert state_digest(learnt(name, stream, seed=6).state()) != first
+    draws = stream.setting is not Setting.EDITING  # to edit in closed form, nothing is drawn
+    assert (state_digest(learnt(name, stream, seed=6).state()) != first) is draws
 
 
 @pytest.mark.parametrize("name", NAMES)
