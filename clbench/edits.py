@@ -6,7 +6,7 @@ WikiBigEdit files. Only a prompt and a target are needed; what else a record lac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,11 @@ class Edit:
     def group(self) -> str:
         """What decides in which half an edit is: all edits of a subject are in the same."""
         return self.subject or self.prompt
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Every question about it, in all wordings; not those about something close."""
+        return (self.prompt, *self.paraphrases, *self.prefixed)
 
 
 FIELDS = {
@@ -95,6 +100,11 @@ def _text(row: Row, name: str) -> str:
         if row.values.get(field) is not None:
             return row.text(field)
     return ""
+
+
+def without(texts: Sequence[str], prompts: Set[str]) -> list[str]:
+    """The texts in which none of the prompts stands."""
+    return [text for text in texts if not any(prompt in text for prompt in prompts)]
 
 
 @dataclass(frozen=True)

@@ -246,8 +246,16 @@ def problem_of(run: Run, stream: Stream, peers: Peers | None = None) -> Problem:
     def model() -> Model:
         return source.build_model(stream).to(run.device)
 
-    able = begins_able(run)
-    return Problem(model, stream.transform, stream.setting, torch.device(run.device), run.seed, able, peers or Peers())
+    return Problem(
+        model,
+        stream.transform,
+        stream.setting,
+        torch.device(run.device),
+        run.seed,
+        pretrained=begins_able(run),
+        peers=peers or Peers(),
+        reference=stream.reference,
+    )
 
 
 def build_strategy(run: Run, stream: Stream, peers: Peers | None = None) -> Strategy:

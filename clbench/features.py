@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from filelock import FileLock
 from rich.progress import track
 from torch import Tensor
 
+from clbench import places
 from clbench.augment import Transform, Unchanged
 from clbench.digest import state_digest
 from clbench.errors import ClbenchError
@@ -37,7 +37,7 @@ PATIENCE = 20  # blocks; a longer computation shows its progress
 
 def cache_folder() -> Path:
     """Where features are kept."""
-    return Path(os.environ.get("CLBENCH_CACHE") or Path.home() / ".cache" / "clbench") / "features"
+    return places.cache_folder("features")
 
 
 def with_features(stream: Stream, model: Model, device: torch.device, images: bool) -> Stream:

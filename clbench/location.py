@@ -1,7 +1,7 @@
 """Where in a causal language model an edit is made: one module of one block, by its parameters' names.
 
-The names of Llama, Qwen2, Mistral and their like, of Qwen2-MoE (the shared expert) and of GPT-2 are known. A location
-is a prefix of parameter names that ends where a name's part ends, so that block 2 is not block 20 as well.
+The names of Llama, Qwen2, Mistral and their like, of Qwen2-MoE (the shared expert), of GPT-2 and of GPT-J are known. A
+location is a prefix of parameter names that ends where a name's part ends, so that block 2 is not block 20 as well.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ class Module(Enum):
 
 
 PARTS = {
-    Module.DOWN: ("mlp.down_proj.weight", "mlp.shared_expert.down_proj.weight", "mlp.c_proj.weight"),
-    Module.UP: ("mlp.up_proj.weight", "mlp.shared_expert.up_proj.weight", "mlp.c_fc.weight"),
+    Module.DOWN: (
+        *("mlp.down_proj.weight", "mlp.shared_expert.down_proj.weight", "mlp.c_proj.weight"),
+        "mlp.fc_out.weight",
+    ),
+    Module.UP: ("mlp.up_proj.weight", "mlp.shared_expert.up_proj.weight", "mlp.c_fc.weight", "mlp.fc_in.weight"),
     Module.MLP: ("mlp",),
     Module.ATTENTION: ("self_attn", "attn"),
     Module.LAYER: ("",),

@@ -1,4 +1,4 @@
-"""Where data are looked for on this machine."""
+"""Where data are looked for, and kept, on this machine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def places(root: Path | None) -> list[Path]:
     """Where data are looked for: ``data.root``, then the folder that ``CLBENCH_DATA`` names."""
     shared = os.environ.get("CLBENCH_DATA")
     return [folder for folder in (root, Path(shared) if shared else None) if folder is not None]
+
+
+def cache_folder(kind: str) -> Path:
+    """Where what can be computed again is kept: ``CLBENCH_CACHE/KIND``, else ``~/.cache/clbench/KIND``."""
+    return Path(os.environ.get("CLBENCH_CACHE") or Path.home() / ".cache" / "clbench") / kind
 
 
 def text_folder(root: Path | None, names: Sequence[str]) -> Path:

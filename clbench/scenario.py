@@ -78,6 +78,8 @@ class Stream:
         probes: abilities that are never trained here, measured before, during and after.
         moments: numbers of experiences after which it is measured; None: after each. The start and the end always are.
         notes: what is known of the data and worth telling beside results, as JSON values.
+        reference: texts of the kind that a language model was trained on, columns of `clbench.tokens`, for statistics
+            of what is to stay; none of them is an example or a question of this stream. None where there are none.
     """
 
     experiences: tuple[Experience, ...]
@@ -91,6 +93,7 @@ class Stream:
     probes: tuple[Probe, ...] = ()
     moments: frozenset[int] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    reference: Table | None = None
 
     def measured(self, after: int) -> bool:
         """Whether the stream is measured after so many experiences."""

@@ -16,12 +16,12 @@ from clbench.parallel import Peers, Sharding
 from clbench.record import Setting
 from clbench.registry import Registry
 from clbench.scenario import Experience, Modality, Stream
-from clbench.table import Batch
+from clbench.table import Batch, Table
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What a strategy is told before the first experience: nothing of the data.
+    """What a strategy is told before the first experience: nothing of what it is to learn.
 
     Attributes:
         model: makes a model on the device, freshly initialised or with the weights that the run starts from; of
@@ -33,6 +33,7 @@ class Problem:
         seed: of everything that the strategy draws.
         pretrained: whether the model begins with weights that were trained before.
         peers: processes that learn the same beside this one.
+        reference: texts that are no part of what is learnt or measured, see `clbench.scenario.Stream`.
     """
 
     model: Callable[[], Model]
@@ -42,6 +43,7 @@ class Problem:
     seed: int
     pretrained: bool = False
     peers: Peers = field(default_factory=Peers)
+    reference: Table | None = None
 
     @property
     def first_with_past(self) -> int:

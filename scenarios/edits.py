@@ -14,13 +14,18 @@ close (other facts of an edited person; the file's own locality prompts) that ar
 edit. And at all times: ``locality_far``, likewise on prompts of edits that are not made, and ``capability``, the
 skills of the world; for other models the probes that are named (``probe_text``, ``probe_tasks``, ``probe_harness``).
 Records tell how many edits repeat or contradict earlier ones, and how many paraphrases are prompts of other edits.
+
+Editors that look at what must stay get reference texts: of the world, questions with right answers, in all wordings,
+about people that no edit is about and facts that ``locality_far`` does not ask for, and skills, but no question of
+``capability``; of other sources a file (``scenario.reference``), without those of its texts that hold a prompt that is
+edited or measured.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, astuple, dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -32,7 +37,7 @@ from torch import Tensor
 
 from clbench import seeding, world
 from clbench.corpora import TextExample
-from clbench.edits import Edit, faults_of, read_edits
+from clbench.edits import Edit, faults_of, read_edits, without
 from clbench.errors import ConfigError, IncompatibleError
 from clbench.finetune import Optimizer, Schedule
 from clbench.models.config import EMBEDDED_WORLD
@@ -41,6 +46,7 @@ from clbench.places import find_file
 from clbench.probe import AnswerProbe, Probe, TeacherForcedProbe, Unit
 from clbench.prompts import Rows, Shorten
 from clbench.record import Part, Setting
+from clbench.rows import read_texts
 from clbench.scenario import Experience, Modality, Stream, half_of_classes, scenarios
 from clbench.seeding import derive
 from clbench.space import LogUniform, require, searched
@@ -50,6 +56,7 @@ from clbench.text_probes import ProbedWordsScenario, ProbesConfig
 from clbench.tokens import TokenTransform
 
 SCORE = "exact_match_squad"
+REFERENCE_SKILLS = 600  # questions among the world's reference texts, about
 ROWS = 256  # prompts that the unedited model answers at a time
 
 
@@ -75,6 +82,7 @@ class EditsConfig(ProbesConfig):
     asked: int | None = 1000  # how many edits are asked about, drawn by the seed; null: all
     unedited: int = 200  # prompts of edits that are not made, at most, for locality_far
     questions: int = 300  # of the world's skills, for capability
+    reference: Path | None = None  # text file of what must stay; lines <|endoftext|> part its texts
     template: str = "{input}"  # what a prompt is made of
     max_answer: int = 32  # tokens of an answer, EOS included
     shorten: Shorten = Shorten.NOTHING  # what a prompt loses that is too long
@@ -89,6 +97,8 @@ class EditsConfig(ProbesConfig):
         require(self.unedited >= 0, "scenario.unedited", ">= 0", self.unedited)
         if (self.source is Origin.FILE) is (self.path is None):
             raise ConfigError("scenario.path=FILE goes with scenario.source=file; give both or neither")
+        if self.source is Origin.WORLD and self.reference is not None:
+            raise ConfigError("scenario.source=world has reference texts of its own; leave scenario.reference out")
 
 
 @scenarios.register(EditsConfig)
@@ -109,8 +119,9 @@ class Edits(ProbedWordsScenario):
     config: EditsConfig
 
     def check(self, part: Part) -> None:
-        """Also see that there are as many edits as are asked for."""
+        """Also see that there are as many edits as are asked for, and read the reference texts."""
         super().check(part)
+        self._reference_texts()
         self._chosen(0, part, None, False)
 
     def pool(self, part: Part, split_seed: int | None = None, swap: bool = False) -> tuple[Edit, ...]:
@@ -132,7 +143,7 @@ class Edits(ProbedWordsScenario):
         told = TextAnswers(rows.words, tuple((_example(e.prompt, e.target, rows), SCORE) for e in edits), config, ("",))
         count = int(arrivals[-1]) + 1
         bounds = torch.searchsorted(arrivals[asked].contiguous(), torch.arange(count + 1)).tolist()
-        digest = hashlib.sha256(json.dumps([size, *map(astuple, edits)]).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps([size, *map(astuple, edits), *self._reference_texts()]).encode()).hexdigest()
         probes = self._probes_of(rows, edits, others, asked, arrivals)
         return Stream(
             experiences=tuple(
@@ -156,7 +167,23 @@ class Edits(ProbedWordsScenario):
             probes=(*probes, *self.probes(rows)),
             moments=frozenset(count * (i + 1) // config.moments for i in range(config.moments)),
             notes={"edits": len(edits), "asked": len(asked), **asdict(faults_of(edits))},
+            reference=self._reference(rows, edits, others),
         )
+
+    def _reference(self, rows: Rows, edits: Sequence[Edit], others: Sequence[Edit]) -> Table | None:
+        """Texts that are neither edited nor measured."""
+        far = others[: self.config.unedited]
+        if self.config.source is Origin.WORLD:
+            asked = {prompt for prompt, _ in skills("skills", self.config.questions)}
+            told = world_reference(others[len(far) :], asked)
+            return Table(rows.source([("reference", [_example(*pair, rows) for pair in told])], self.device))
+        prompts = {prompt for edit in (*edits, *far) for prompt in (*edit.prompts, *edit.near)}
+        kept = without(self._reference_texts(), prompts)
+        return Table(Source(rows.texts(kept, rows.longest), self.device)) if kept else None
+
+    def _reference_texts(self) -> list[str]:
+        path = self.config.reference
+        return [] if path is None else read_texts(find_file(self.root, path))
 
     def _all(self) -> tuple[Edit, ...]:
         source = self.config.source
@@ -220,9 +247,7 @@ class Edits(ProbedWordsScenario):
         named = super().probes(rows)
         if self.config.source is not Origin.WORLD:
             return named
-        draws = Random(derive(0, "skills"))
-        kinds = [world.SKILLS[i % len(world.SKILLS)] for i in range(self.config.questions)]
-        asked = [(0, *world.skill(kind, draws)) for kind in kinds]
+        asked = [(0, *asked) for asked in skills("skills", self.config.questions)]
         return (self._probe(rows, "capability", asked, Unit.ACCURACY), *named)
 
     def _probe(
@@ -274,6 +299,23 @@ def world_edits() -> tuple[Edit, ...]:
         )
         for fact in known
     )
+
+
+def world_reference(edits: Sequence[Edit], asked: Set[str]) -> list[tuple[str, str]]:
+    """Questions and answers of the world as it was: some facts in all wordings, one after idle words, and skills.
+
+    Args:
+        edits: facts that are neither edited nor measured.
+        asked: questions of skills that are measured.
+    """
+    told = [(prompt, edit.old) for edit in edits for prompt in edit.prompts]
+    return told + [pair for pair in skills("reference", REFERENCE_SKILLS) if pair[0] not in asked]
+
+
+def skills(name: str, count: int) -> list[tuple[str, str]]:
+    """Questions of the world's skills in turn, and their answers; the same for every seed."""
+    draws = Random(derive(0, name))
+    return [world.skill(world.SKILLS[i % len(world.SKILLS)], draws) for i in range(count)]
 
 
 def _another(old: str, draws: Random) -> str:

@@ -131,7 +131,8 @@ def text_problem(scenario: Scenario, stream: Stream, seed: int = 0) -> Problem:
         with isolated(seed, "initialise"):
             return scenario.build_model(stream)
 
-    return Problem(fresh, stream.transform, stream.setting, torch.device("cpu"), seed, pretrained=True)
+    device, reference = torch.device("cpu"), stream.reference
+    return Problem(fresh, stream.transform, stream.setting, device, seed, pretrained=True, reference=reference)
 
 
 def strategy(name: str, stream: Stream, /, seed: int = 0, model: str | None = None, **values: Any) -> Any:
