@@ -133,6 +133,7 @@ class Edits(ProbedWordsScenario):
         count = int(arrivals[-1]) + 1
         digest = hashlib.sha256(json.dumps([size, *map(astuple, edits)]).encode()).hexdigest()
         probes = self._probes_of(rows, edits, others, asked, arrivals)
+        moments = frozenset(count * (i + 1) // config.moments for i in range(config.moments))
         return Stream(
             experiences=tuple(
                 Experience(
@@ -153,8 +154,11 @@ class Edits(ProbedWordsScenario):
             source_digest=digest,
             answers=told,
             probes=(*probes, *self.probes(rows)),
-            moments=frozenset(count * (i + 1) // config.moments for i in range(config.moments)),
-            notes={"edits": len(edits), "asked": len(asked), **asdict(faults_of(edits))},
+            moments=moments,
+            notes={
+                **{"edits": len(edits), "asked": len(asked), **asdict(faults_of(edits))},
+                "moments": sorted(moments - {0}),
+            },
         )
 
     def _all(self) -> tuple[Edit, ...]:
