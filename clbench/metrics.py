@@ -46,8 +46,7 @@ def seen_accuracy(record: Record) -> Array:
     correct, total = _counts(record)
     seen = np.tri(len(record.experiences), dtype=bool)
     hits, asked = (np.where(seen, counts[1:], 0.0).sum(axis=1) for counts in (correct, total))
-    seen_so_far: Array = 100 * hits / asked
-    return seen_so_far
+    return 100 * _ratio(hits, asked)
 
 
 def average_incremental_accuracy(record: Record) -> float:
@@ -57,8 +56,10 @@ def average_incremental_accuracy(record: Record) -> float:
     """
     seen = seen_accuracy(record)
     if record.status is Status.FINISHED:
-        seen = seen[sorted({entry.after - 1 for entry in record.measurements if entry.after})]
-    return float(seen.mean())
+        moments = {entry.after for entry in record.measurements if entry.after and entry.total}
+    else:
+        moments = record.notes.get("stream", {}).get("moments", range(1, len(seen) + 1))
+    return float(seen[[after - 1 for after in sorted(moments)]].mean())
 
 
 def last_accuracy(record: Record) -> float:
@@ -86,15 +87,17 @@ def editing_score(record: Record) -> float:
     """What a location for edits is chosen by: capability where reliability is 95 % or more, then generalisation.
 
     Reliability - 100 below that; else capability + generalisation / 1000, so that the second decides between equals
-    only. Capability is the mean of the probes of what must stay, locality apart. Yang et al. 2025 (LocFT-BF), section
-    3, say the rule in words; the numbers are ours. NaN for other streams.
+    only; one that is not measured counts nothing. Capability is the mean of the probes of what must stay, locality
+    apart where there are others. Yang et al. 2025 (LocFT-BF), section 3, say the rule in words; the numbers are ours.
+    NaN for other streams.
     """
     held = reliability(record)
     if math.isnan(held) or held < RELIABLE:
         return held - 100
     kept = [name for name in probe_names(record, "accuracy") if not name.startswith("locality")]
     able = _mean(np.array([probe_scores(record, name)[-1] for name in kept or probe_names(record, "accuracy")]))
-    return able + float(probe_scores(record, "generalisation")[-1]) / 1000
+    general = float(probe_scores(record, "generalisation")[-1])
+    return float(np.nan_to_num(able)) + float(np.nan_to_num(general)) / 1000
 
 
 def mean_average_accuracy(record: Record) -> float:

@@ -58,7 +58,7 @@ class RankUpdate(Editor):
         texts = Table(reference.source, reference.rows[: config.mom2_n_samples])
         self.moments = second_moments(self.model, {site.name: site.module for site in self.sites}, texts)
         for site in self.sites:
-            in_full_precision(site.module)
+            in_full_precision([site.module])
 
     @classmethod
     def reads(cls, config: Any) -> frozenset[str]:

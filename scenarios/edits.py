@@ -145,6 +145,7 @@ class Edits(ProbedWordsScenario):
         bounds = torch.searchsorted(arrivals[asked].contiguous(), torch.arange(count + 1)).tolist()
         digest = hashlib.sha256(json.dumps([size, *map(astuple, edits), *self._reference_texts()]).encode()).hexdigest()
         probes = self._probes_of(rows, edits, others, asked, arrivals)
+        moments = frozenset(count * (i + 1) // config.moments for i in range(config.moments))
         return Stream(
             experiences=tuple(
                 Experience(
@@ -165,8 +166,11 @@ class Edits(ProbedWordsScenario):
             source_digest=digest,
             answers=told,
             probes=(*probes, *self.probes(rows)),
-            moments=frozenset(count * (i + 1) // config.moments for i in range(config.moments)),
-            notes={"edits": len(edits), "asked": len(asked), **asdict(faults_of(edits))},
+            moments=moments,
+            notes={
+                **{"edits": len(edits), "asked": len(asked), **asdict(faults_of(edits))},
+                "moments": sorted(moments - {0}),
+            },
             reference=self._reference(rows, edits, others),
         )
 

@@ -1,4 +1,4 @@
-"""LocFT-BF: localised fine-tuning, breadth first. All edits together, over and over, on one module of one block.
+"""LocFT-BF: localised fine-tuning, breadth first: epochs over all edits on one module of one block.
 
 Yang et al. 2025, arXiv 2509.22072 v4 (ICLR 2026). Targets end in EOS, prompts are raw, and the loss of an edit is the
 mean over its target's tokens; Adam at a constant rate, batches shuffled anew each epoch, a batch whose loss is below

@@ -142,7 +142,8 @@ def strategy(name: str, stream: Stream, /, seed: int = 0, model: str | None = No
     """
     skip_without_package(name)
     _, config = strategies.load(name)
-    values = {field.name: 1 for field in fields(config) if field.name.endswith(("epochs", "steps"))} | values
+    once = {field.name: 1 for field in fields(config) if field.name.endswith("epochs") or field.name == "steps"}
+    values = {**once, **values}
     if stream.setting.in_words:
         scenario = scenario_for(name)
         values = {**starts(config, scenario.training), **values}

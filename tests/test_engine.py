@@ -479,6 +479,14 @@ def test_records_from_before_language_models_stand_beside_newer_ones(tmp_path: P
     assert record.from_json(record.to_json(probed)) == probed
 
 
+def test_records_from_before_access_was_written_down_are_read(tmp_path: Path) -> None:
+    found = engine.execute(make(tmp_path))
+    assert found.access == "replay 200"
+    old = json.loads(record.to_json(found)) | {"schema": 4}
+    del old["access"]
+    assert record.from_json(json.dumps(old)) == replace(found, access="")
+
+
 def test_finding_records_counts_each_run_once_and_needs_a_folder(tmp_path: Path) -> None:
     engine.execute(make(tmp_path / "mine"))
     engine.execute(make(tmp_path / "yours"))

@@ -17,6 +17,7 @@ from clbench.metrics import (
     bwt_pairs,
     bwt_trace,
     change_from_start,
+    editing_score,
     forgetting_max_all,
     forgetting_max_prev,
     fwt_gem,
@@ -33,6 +34,7 @@ from clbench.metrics import (
     probe_change,
     probe_forgetting,
     probe_scores,
+    reliability,
     seen_accuracy,
 )
 from clbench.record import ProbeMeasurement, Record, Setting, Status
@@ -100,6 +102,8 @@ def test_every_metric_equals_its_formula_written_as_loops(
         "learning_accuracy": sum(r[j][j] for j in range(size)) / size,
         "mean_average_accuracy": sum(sum(r[t][j] for j in range(t + 1)) / (t + 1) for t in range(size)) / size,
         "change_from_start": sum(r[last][j] - first[j] for j in range(size)) / size,
+        "reliability": curve[-1] if setting is Setting.EDITING else math.nan,
+        "editing_score": curve[-1] - 100 if setting is Setting.EDITING else math.nan,  # far from all edits hold
         "probe_accuracy": mean(100 * told[name, size] for name in able),
         "probe_change": mean(100 * (told[name, size] - told[name, 0]) for name in able),
         "probe_forgetting": mean(100 * (max(told[name, t] for t in range(size)) - told[name, size]) for name in able),
@@ -150,7 +154,8 @@ def test_one_experience_leaves_differences_undefined(make_record: Make, setting:
     record = make_record([[40]], before=[25], setting=setting)
     defined = {name for name, metric in METRICS.items() if not math.isnan(metric.function(record))}
     levels = {"average_incremental_accuracy", "last_accuracy", "last_accuracy_macro", "learning_accuracy"}
-    assert defined == levels | {"mean_average_accuracy", "change_from_start"}
+    editing = {"reliability", "editing_score"} if setting is Setting.EDITING else set()
+    assert defined == levels | editing | {"mean_average_accuracy", "change_from_start"}
     assert change_from_start(record) == 15
 
 
@@ -249,6 +254,79 @@ def test_a_diverged_run_on_texts_counts_as_nothing_right(make_record: Make) -> N
     assert probe_scores(record, "facts").tolist() == [90, 90, 0, 0]
     assert probe_change(record) == -90
     assert math.isnan(perplexity_ratio(record))  # no perplexity is the worst
+
+
+def edited(make_record: Make, correct: int = 97, **probes: tuple[str, int]) -> Record:
+    """Edits in two experiences, with probes of a hundred questions each by unit and right answers at the end."""
+    entries = tuple(
+        ProbeMeasurement(after, name, unit, score if after else 100, 100)
+        for name, (unit, score) in probes.items()
+        for after in (0, 2)
+    )
+    return make_record([[], [100, correct]], totals=[100, 100], setting=Setting.EDITING, probes=entries)
+
+
+def test_reliability_is_over_all_edits_so_far(make_record: Make) -> None:
+    record = make_record([[10], [3, 60]], totals=[10, 90], setting=Setting.EDITING)
+    assert reliability(record) == 63
+    assert math.isnan(reliability(make_record([[10], [3, 60]], totals=[10, 90], setting=TEXTS)))
+    gone = make_record([[10]], totals=[10, 90], setting=Setting.EDITING, status=Status.DIVERGED)
+    assert reliability(gone) == 0
+    assert editing_score(gone) == -100
+
+
+def test_the_editing_score_asks_for_reliability_then_capability_then_generalisation(make_record: Make) -> None:
+    def score(correct: int = 97, capability: int = 80, generalisation: int = 40, **more: tuple[str, int]) -> float:
+        able = {"capability": ("accuracy", capability), "locality_near": ("accuracy", 10)}
+        return editing_score(edited(make_record, correct, generalisation=("gain", generalisation), **able, **more))
+
+    assert score() == pytest.approx(80.04)
+    assert score(old_answer=("residue", 50), teacher_forced=("gain", 1)) == pytest.approx(80.04)
+    assert score(facts=("accuracy", 60)) == pytest.approx(70.04)
+    assert score(correct=90) == pytest.approx(80.04)  # 190 of 200 are 95 %
+    assert score(correct=89) == pytest.approx(94.5 - 100)
+    order = [score(0), score(89, 100, 100), score(90, 0, 0), score(100, 79, 100), score(90, 80, 0), score(90, 80, 1)]
+    assert order == sorted(set(order))
+
+
+def test_the_editing_score_takes_locality_where_no_ability_is_probed_and_leaves_out_what_is_not_measured(
+    make_record: Make,
+) -> None:
+    near = {"locality_near": ("accuracy", 30), "locality_far": ("accuracy", 50)}
+    assert editing_score(edited(make_record, **near)) == pytest.approx(40)
+    assert editing_score(edited(make_record, generalisation=("gain", 70))) == pytest.approx(0.07)
+    assert editing_score(edited(make_record)) == 0
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_the_average_is_over_the_moments_at_which_a_stream_is_measured(make_record: Make, noted: bool) -> None:
+    rows = [[], [90, 70], [], [50, 30, 40, 80]]
+    notes = {"stream": {"moments": [2, 4]}} if noted else {}
+    record = make_record(rows, totals=[100] * 4, setting=Setting.EDITING, notes=notes)
+    assert average_incremental_accuracy(record) == (80 + 50) / 2
+    assert math.isnan(learning_accuracy(record))
+
+
+def test_a_diverged_stream_is_at_nothing_at_the_moments_that_are_left(make_record: Make) -> None:
+    fields: dict[str, Any] = {"totals": [100] * 6, "setting": Setting.EDITING, "status": Status.DIVERGED}
+    record = make_record([[], [90, 70], []], notes={"stream": {"moments": [2, 4, 6]}}, **fields)
+    assert average_incremental_accuracy(record) == pytest.approx(80 / 3)
+
+
+def test_a_moment_at_which_nothing_could_be_asked_yet_is_none(make_record: Make) -> None:
+    record = make_record([[0], [0, 60]], totals=[0, 100], setting=Setting.EDITING)
+    assert average_incremental_accuracy(record) == reliability(record) == 60
+    assert math.isnan(seen_accuracy(record)[0])
+
+
+def test_probes_of_what_is_to_come_or_to_go_are_no_abilities(make_record: Make) -> None:
+    record = edited(make_record, capability=("accuracy", 70), generalisation=("gain", 5), old_answer=("residue", 9))
+    assert probe_accuracy(record) == 70
+    assert probe_change(record) == -30
+    assert probe_scores(record, "old_answer")[-1] == 9
+    gone = replace(record, status=Status.DIVERGED, probes=tuple(p for p in record.probes if not p.after))
+    assert probe_scores(gone, "generalisation")[-1] == 0
+    assert math.isnan(probe_scores(gone, "old_answer")[-1])  # that nothing old is left would be praise
 
 
 def test_intransigence_is_the_gap_on_the_newest_experience(make_record: Make) -> None:

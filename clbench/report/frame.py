@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from clbench.record import Record
+from clbench.record import Record, Setting
 from clbench.report.grouping import Block, Row, blocks
 from clbench.report.quantities import QUANTITIES, probes
 
@@ -74,6 +74,7 @@ def _conditions(block: Block, row: Row) -> dict[str, Any]:
         "scenario_config": _json(record.scenario_config),
         "setting": record.setting.value,
         "experiences": len(record.experiences),
+        **({"access": record.access} if record.setting is Setting.EDITING else {}),
         "part": record.part.value,
         "split_seed": record.split_seed,
         "swapped": record.swapped,

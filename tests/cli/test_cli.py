@@ -24,7 +24,7 @@ from tests.learning import skip_without_package
 from tests.pictures import make_folder
 
 ROOT = Path(__file__).parent.parent.parent
-TEXTS = ("scenario=instructions",)
+TEXTS, EDITS = ("scenario=instructions",), ("scenario=edits",)
 SMALL = ("strategy.epochs=1", "protocol.trials=2", "protocol.seeds=[0,1]", "protocol.tuning_seeds=[100]")
 
 
@@ -111,10 +111,27 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
         (("run", *TEXTS, "model.dtype=float8"), "model.dtype must be one of float32, bfloat16, got 'float8'"),
         (("run", *TEXTS, "scenario.chat=true"), "has no chat template; leave scenario.chat out"),
         (("run", *TEXTS, "scenario.max_answer=1"), "scenario.max_answer must be >= 2, got 1"),
+        (
+            ("run", *TEXTS, "scenario.max_answer=3", "scenario.shorten=nothing"),
+            "of answer; there is room for 124 and 3: raise scenario.longest or scenario.max_answer",
+        ),
         (("run", *TEXTS, "scenario.longest=8"), "scenario.max_answer=7 leaves no room for a prompt in 8 tokens"),
         (("run", *TEXTS, "scenario.phase=alignment"), "1 tasks leave none for the tuning half; use protocol=single"),
         (("run", *TEXTS, "scenario.order=random"), "must be one of listed, reversed, alphabetical, shuffled"),
         (("run", *TEXTS, "strategy.accumulate=0"), "strategy.accumulate must be >= 1, got 0"),
+        (("run", *EDITS, "scenario.edits=801"), "the tuning half has 800 edits, and scenario.edits=801 are asked for"),
+        (("run", *EDITS, "scenario.source=file"), "scenario.path=FILE goes with scenario.source=file; give both or"),
+        (("run", *EDITS, "scenario.source=file", "scenario.path=no.json"), "no file 'no.json' (looked from: here)"),
+        (("run", *EDITS, "scenario.source=zsre"), "no file 'zsre_3k.json' (looked from: here); name one that is"),
+        (("run", *EDITS, "scenario.source=mquake"), "must be one of world, zsre, counterfact, wikibigedit, file, got"),
+        (("run", *EDITS, "scenario.per_experience=0"), "scenario.per_experience must be >= 1 or null, got 0"),
+        (("run", *EDITS, "strategy=icarl"), "strategy icarl learns images only, and edits is a stream of texts"),
+        (("run", "strategy=ft_m"), "strategy ft_m learns texts only, and digits is a stream of images"),
+        (("run", *EDITS, "strategy=locft_bf", "strategy.layer=4"), "strategy.layer=4: the model has blocks 0 to 3"),
+        (("run", *EDITS, "strategy=ft_m", "strategy.location=model.layers.0.mpl"), "under 'model.layers.0' there are"),
+        (("run", *EDITS, "strategy=ft_m", "model.adapter.rank=4"), "are; leave model.adapter out"),
+        (("run", *EDITS, "strategy=locft_bf", "strategy.access=replay"), "goes with strategy.memory.capacity >= 1"),
+        (("run", *EDITS, "strategy=locft_bf", "strategy.access=all"), "must be one of no_replay, replay, cumulative"),
         (("run", "--fast"), "unknown option '--fast'"),
         (("convert", "/no/ckpt.pt", "t.bin", "model"), "no weights file '/no/ckpt.pt'"),
         (("report", "/no/folder"), "no folder '/no/folder' to read runs from"),
@@ -150,6 +167,34 @@ def test_a_study_on_texts_from_start_to_table(tmp_path: Path) -> None:
     assert (report.returncode, report.stderr) == (0, "")
     assert report.stdout.count("instruction tuning") == 1  # one table for both
     assert re.search(r"^ *naive .*\n.*\n? *lora ", report.stdout, re.MULTILINE)
+
+
+def test_a_study_on_edits_from_plan_to_table(tmp_path: Path) -> None:
+    small = ("scenario.edits=6", "scenario.per_experience=3", "scenario.questions=6", "scenario.unedited=6")
+    words = (*EDITS, *small, "strategy.epochs=15", "executor=in_process")
+    search = ("strategy=locft_bf", "protocol.criterion=editing_score")
+    plan = clbench("run", *words, *search, "--plan", cwd=tmp_path)
+    assert (plan.returncode, plan.stderr) == (0, "")
+    assert "tuning half, 8 draws of lr, module, depth" in plan.stdout
+    assert not list(tmp_path.rglob("record.json"))
+    single = ("protocol=single", "protocol.seeds=[0]", "strategy=locft_bf")
+    done = clbench("run", *words, *single, "strategy.access=no_replay,cumulative_from_base", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for text in ("edits, editing, all edits, 2 experiences", "Reliability", "Access", "cumulative"):
+        assert text in done.stdout
+    report = clbench("report", "runs", "--format", "markdown", cwd=tmp_path)
+    assert (report.returncode, report.stderr) == (0, "")
+    heads = next(line for line in report.stdout.splitlines() if line.startswith("| Strategy"))
+    for head in ("Reliability", "Generalisation", "Locality near", "Locality far", "Capability", "Access"):
+        assert head in heads
+    assert "| no replay |" in report.stdout
+    assert "| cumulative from base |" in report.stdout
+    found = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
+    assert {record["access"] for record in found} == {"no replay", "cumulative from base"}
+    assert all(record["notes"]["stream"]["edits"] == 6 for record in found)
+    assert all(record["notes"]["1"]["tuned"] == ["model.layers.0.mlp.down_proj.weight"] for record in found)
+    (whole,) = (record for record in found if record["access"] == "cumulative from base")
+    assert sum(entry["correct"] for entry in whole["measurements"] if entry["after"] == 2) >= 3
 
 
 def test_damaged_data_get_one_line(tmp_path: Path) -> None:

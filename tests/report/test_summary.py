@@ -125,6 +125,23 @@ def test_texts_are_summed_up_with_what_could_be_done_before_and_what_is_left(
     assert "adapter.rank=8" in text
 
 
+def test_edits_are_summed_up_with_what_was_seen_again_and_what_blurs_them(make_record: Make, console: Console) -> None:
+    stream = {"edits": 100, "asked": 25, "repeated": 0, "contradicting": 3, "leaking": 2, "moments": [1, 2]}
+    probes = {"generalisation": "gain", "capability": "accuracy"}
+    entries = tuple(ProbeMeasurement(a, name, unit, 4.0 + a, 10) for name, unit in probes.items() for a in range(3))
+    fields: dict[str, Any] = {"setting": Setting.EDITING, "probes": entries, "access": "cumulative from base"}
+    runs = [make_record([[87], [65, 98]], before=(1, 2), notes={"stream": stream}, seed=s, **fields) for s in (0, 1)]
+    show_runs(runs, console, Path("runs"))
+    rows = [re.sub(r"\s+", " ", line).strip() for line in printed(console).splitlines()]
+    text = " ".join(rows)
+    assert "editing, all edits, 2 experiences" in text
+    assert "Reliability ↑ 81.5 % [81.5, 81.5] 95 % interval, n = 2" in text
+    assert "Generalisation at the end 60.0 % 40.0 before" in rows
+    assert "Access to the past cumulative from base 100 edits, 3 contradicting, 2 leaking, asked about 25 of" in text
+    assert "19.6 points at most" in text  # 1.96 sqrt(1/4 / 25)
+    assert "repeated" not in text
+
+
 def test_images_are_summed_up_as_before(make_record: Make, console: Console) -> None:
     tasks = {"before": (41, 12), "setting": Setting.TASK_INCREMENTAL}
     show_runs([make_record([[87, 23], [65, 98]], **tasks)], console, Path("runs"))

@@ -219,6 +219,42 @@ def test_texts_have_columns_of_their_own_and_images_theirs(make_record: Make) ->
     assert "| naive | 70.0 | -15.0 | 85.0 | -50.0 |" in text
 
 
+def edited(make_record: Make, access: str = "no replay", **fields: Any) -> Record:
+    """A run on six edits in two experiences."""
+    scores = {"generalisation": ("gain", 5), "old_answer": ("residue", 1), "capability": ("accuracy", 7)}
+    entries = tuple(
+        ProbeMeasurement(after, name, unit, float(right), 10)
+        for name, (unit, right) in scores.items()
+        for after in (0, 1, 2)
+    )
+    chosen = {"setting": Setting.EDITING, "probes": entries, "access": access, "strategy": "locft_bf"} | fields
+    return make_record([[90], [60, 80]], **chosen)
+
+
+def test_edits_have_columns_of_their_own_and_what_was_seen_of_the_past_beside_them(make_record: Make) -> None:
+    ways = ("no replay", "cumulative from base")
+    runs = [edited(make_record, way, strategy_config={"access": way}) for way in ways]
+    text = report([*runs, edited(make_record, strategy="ft_m")], "markdown")
+    (heads,) = (line for line in text.splitlines() if line.startswith("| Strategy"))
+    assert [head.strip() for head in heads.strip("|").split("|")] == [
+        *("Strategy", "Reliability ↑", "Generalisation ↑", "Capability ↑"),
+        *("Access", "Learning time (s)", "n"),
+    ]
+    shown = [cell.strip("*") for cell in markdown_row(text, "ft\\_m")[1:5]]
+    assert shown == ["70.0", "50.0", "70.0", "no replay"]
+    accesses = [line.split("|")[5].strip() for line in text.splitlines() if line.startswith("| locft")]
+    assert sorted(accesses) == sorted(ways)
+    assert "a seed draws the edits, their order and the batches" in text
+    assert "all edits" in blocks(runs)[0].title
+    assert report(runs, "latex").count("cumulative from base") >= 1
+    table = read(report(runs, "csv"))
+    assert set(table["access"]) == set(ways)
+    residue = table[table["metric"] == "probe.old_answer"]
+    assert not residue["higher_is_better"].any()
+    assert table[table["metric"] == "probe.generalisation"]["higher_is_better"].all()
+    assert "access" not in read(report([texts(make_record)], "csv"))
+
+
 def test_adapters_stand_in_one_table_with_whole_weights(make_record: Make) -> None:
     runs = [texts(make_record, 0, run="1"), texts(make_record, 8, run="2"), texts(make_record, 8, strategy="lora")]
     (block,) = blocks(runs)
