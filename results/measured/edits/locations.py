@@ -3,8 +3,8 @@
     python results/measured/edits/locations.py > results/measured/edits/locations.csv
 
 100 edits at once, batches of 10, at most 60 epochs; three samples. The rule of LocFT-BF (arXiv 2509.22072, section 3):
-among the locations with near-perfect reliability the highest capability, then generalisation. Capabilities within half a
-point are equal here, which is less than samples differ by.
+among the locations with near-perfect reliability the highest capability, then generalisation. Capabilities within half
+a point are equal here, which is less than samples differ by.
 """
 
 from __future__ import annotations
