@@ -44,6 +44,11 @@ ARMS: dict[str, list[str]] = {
             "replay": ["strategy.lr=0.0005", "strategy.memory.capacity=20", "strategy.memory.policy=reservoir"],
             "lora": ["strategy.lr=0.005"],
             "ft_m": SPOTS["L3.mlp"],
+            "memit": [],
+            "alphaedit": [],
+            "ultraedit": [],
+            "grace": [],
+            "adalora": ["strategy.lr=0.005"],
         }.items()
     },
 }
