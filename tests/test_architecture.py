@@ -16,16 +16,20 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "places", "rows", "suites"),
+    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "places", "rows", "suites", "world"),
     ("metrics", "table", "environment", "search", "report", "scoring"),
     (
         *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
         *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
+        *("edits", "location", "sites", "second_moments"),
     ),
     ("gaussians", "alignment", "prototypes", "parallel"),
     ("scenario", "cut"),
     ("strategy",),
-    ("run", "finetune", "features", "frozen", "inherited", "half", "gradients", "folding", "avalanche"),
+    (
+        *("run", "finetune", "features", "frozen", "inherited", "half", "gradients", "folding", "avalanche"),
+        *("editor", "located", "target_states", "rank_update"),
+    ),
     ("engine", "protocol", "pretrain", "estimate", "text", "text_probes", "text_suite", "harness"),
     ("executor",),
     ("executors", *PLUGINS),
