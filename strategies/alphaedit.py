@@ -35,7 +35,7 @@ from clbench.table import Batch
 class AlphaEditConfig(RankUpdateConfig):
     """The shared fields, and what counts as free."""
 
-    nullspace_threshold: float = searched(2e-2, LogUniform(1e-5, 1.0))  # eigenvalue below which a direction is free
+    nullspace_threshold: float = searched(0.2, LogUniform(1e-3, 10.0))  # eigenvalue below which a direction is free
     ridge: float = searched(1.0, LogUniform(1e-3, 10.0))  # weight L2 of the change's own size
 
     def __post_init__(self) -> None:

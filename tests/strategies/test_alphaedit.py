@@ -68,7 +68,7 @@ def test_no_free_direction_is_one_clear_line() -> None:
 
 
 def test_most_of_a_handful_of_edits_hold() -> None:
-    stream = edits(edits=8, per_experience=8).stream(0)
+    stream = edits(edits=8, per_experience=8).stream(2)  # eight people
     learner = strategy("alphaedit", stream)
     assert measure(learner, stream, 1)[0].correct == 0
     learn(learner, stream.experiences[0])
@@ -76,7 +76,7 @@ def test_most_of_a_handful_of_edits_hold() -> None:
 
 
 def test_outputs_on_reference_keys_hardly_change_and_those_of_edits_do() -> None:
-    stream = edits(edits=8, per_experience=8).stream(0)
+    stream = edits(edits=8, per_experience=8).stream(2)  # eight people
     learner = strategy("alphaedit", stream, layers=[0])
     (site,) = learner.sites
     before = site.weight.double().clone()

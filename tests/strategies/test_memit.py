@@ -81,7 +81,7 @@ def test_rome_gives_the_subject_the_state_that_was_searched_for(monkeypatch: pyt
 
 @pytest.mark.parametrize("values", [{"batch_size": 8, "mom2_update_weight": 1.0}, {"batch_size": 1}, ROME])
 def test_most_of_a_handful_of_edits_hold(values: dict[str, Any]) -> None:
-    stream = edits(edits=8, per_experience=8).stream(0)
+    stream = edits(edits=8, per_experience=8).stream(2)  # eight people
     learner = strategy("memit", stream, **values)
     assert measure(learner, stream, 1)[0].correct == 0
     learn(learner, stream.experiences[0])
