@@ -54,7 +54,9 @@ class AdaLoRAConfig(FineTuneConfig):
 
 def departure(rows: Tensor) -> Tensor:
     """|R R^T - I|, the Frobenius norm, (): 0 where the rows (K, F) are orthonormal."""
-    return (rows @ rows.T - torch.eye(len(rows), device=rows.device, dtype=rows.dtype)).norm()
+    apart = rows @ rows.T - torch.eye(len(rows), device=rows.device, dtype=rows.dtype)
+    length: Tensor = torch.linalg.matrix_norm(apart)
+    return length
 
 
 @strategies.register(AdaLoRAConfig)

@@ -11,14 +11,14 @@ nearest key, e that key's radius and E the radius of new keys:
     else                     a new key of radius d / 2, and e becomes d / 2
 
 A prompt whose last token comes within the radius of its nearest key gets that key's value, from this token on and for
-all that is generated after it; the released code offers that token only, all before it, or all tokens. The choice is
-made once per prompt. So paraphrases are answered as far as they come within a radius, and all else has the very bits
-of the unedited model.
+all that is generated after it (the released code can be set to other positions). The choice is made once per prompt. So
+paraphrases are answered as far as they come within a radius, and all else has the very bits of the unedited model.
 
-What differs: where the nearest key is the very prompt (d = 0 but for rounding) and its target another, halving d would
-leave two keys that reach nothing, so the new target takes the old one's place. A value begins warm, not at random.
-Edits that come together get their keys one after the other, and their values are trained side by side. Distances are
-Euclidean, keys and values float32. ``radius`` and the block depend on the model; the radius is searched.
+Decided here: where the nearest key is the very prompt (d = 0 but for rounding) and its target another, halving d would
+leave two keys that reach nothing, so the new target takes the old one's place. A value begins with what came out, not
+at random. Edits that come together get their keys one after the other, and their values are trained side by side.
+Distances are Euclidean, keys and values float32. The block at 0.85 of the depth is a choice for all models; what radius
+fits depends on the model, so it is searched around the paper's 1.
 
 Certificate: no published number is reproduced yet.
 """

@@ -70,26 +70,30 @@ class UltraEditConfig(EditorConfig):
 class Moments(NamedTuple):
     """Of rows seen so far: how many, () float64, their mean, and the sum of squares around it, (F,) float64."""
 
-    count: Tensor
+    seen: Tensor
     mean: Tensor
     squares: Tensor
 
 
-def merged(seen: Moments | None, rows: Tensor) -> Moments:
-    """The moments of all rows, those seen and new ones (N, F), as Chan et al. 1979 put two sets together."""
+def no_rows(width: int, device: torch.device) -> Moments:
+    """Nothing seen."""
+    none = torch.zeros(width + 1, dtype=torch.float64, device=device)
+    return Moments(none[0], none[1:], none[1:])
+
+
+def merged(past: Moments, rows: Tensor) -> Moments:
+    """The moments of past rows and new ones (N, F), as Chan et al. 1979 put two sets together."""
     rows = rows.double()
-    count, mean = rows.new_tensor(len(rows)), rows.mean(0)
-    new = Moments(count, mean, (rows - mean).square().sum(0))
-    if seen is None:
-        return new
-    total, apart = seen.count + count, mean - seen.mean
-    squares = seen.squares + new.squares + apart.square() * seen.count * count / total
-    return Moments(total, seen.mean + apart * count / total, squares)
+    new, mean = len(rows), rows.mean(0)
+    total, apart = past.seen + new, mean - past.mean
+    squares = past.squares + (rows - mean).square().sum(0) + apart.square() * past.seen * new / total
+    return Moments(total, past.mean + apart * new / total, squares)
 
 
-def normalised(rows: Tensor, seen: Moments) -> Tensor:
+def normalised(rows: Tensor, moments: Moments) -> Tensor:
     """Rows (N, F) less the mean, in units of the deviation; float64."""
-    return (rows.double() - seen.mean) / (seen.squares / seen.count).sqrt().clamp_min(1e-12)
+    deviation = (moments.squares / moments.seen).sqrt()
+    return (rows.double() - moments.mean) / deviation.clamp_min(1e-12)
 
 
 def update(inputs: Tensor, wanted: Tensor) -> Tensor:
@@ -100,11 +104,11 @@ def update(inputs: Tensor, wanted: Tensor) -> Tensor:
         wanted: (N, O).
     """
     inputs, wanted = inputs.double(), wanted.double()
-    if len(inputs) < inputs.shape[1]:
-        gram = inputs @ inputs.T
-        return inputs.T @ torch.linalg.solve(gram.diagonal_scatter(gram.diagonal() + 1), wanted)
-    gram = inputs.T @ inputs
-    return torch.linalg.solve(gram.diagonal_scatter(gram.diagonal() + 1), inputs.T @ wanted)
+    few = len(inputs) < inputs.shape[1]
+    gram = inputs @ inputs.T if few else inputs.T @ inputs
+    gram.diagonal().add_(1)
+    solved: Tensor = torch.linalg.solve(gram, wanted if few else inputs.T @ wanted)
+    return inputs.T @ solved if few else solved
 
 
 def matrices(network: Any) -> dict[tuple[int, str], nn.Module]:
@@ -185,6 +189,8 @@ class UltraEdit(Editor):
         super().__init__(config, problem)
         self.layers = chosen(self.model.inner, config.modules)
         in_full_precision(list(self.layers.values()))
+        for name, layer in self.layers.items():
+            self._keep(name, no_rows(sum(layer.get_parameter("weight").shape), problem.device))
 
     def changed(self) -> dict[str, Tensor]:
         """The chosen matrices."""
@@ -198,11 +204,10 @@ class UltraEdit(Editor):
                 self._change(name, inputs, gradients)
 
     def _change(self, name: str, inputs: Tensor, gradients: Tensor) -> None:
-        before = [self.auxiliary.get(f"{name}.{part}") for part in Moments._fields]
         rows = torch.cat((inputs.double(), gradients.double()), 1)
-        seen = merged(None if before[0] is None else Moments(*before), rows)
-        self.auxiliary |= {f"{name}.{part}": tensor for part, tensor in seen._asdict().items()}
-        plain, slope = normalised(rows, seen).split([inputs.shape[1], gradients.shape[1]], 1)
+        moments = merged(Moments(*(self.auxiliary[f"{name}.{part}"] for part in Moments._fields)), rows)
+        self._keep(name, moments)
+        plain, slope = normalised(rows, moments).split([inputs.shape[1], gradients.shape[1]], 1)
         wanted = -self.config.rate * plain.square().sum(1, keepdim=True) * slope
         if not bool(wanted.isfinite().all()):
             raise DivergedError(f"the gradient at {name} is no longer finite")
@@ -210,3 +215,6 @@ class UltraEdit(Editor):
         # GPT-2 keeps its matrices from inputs to outputs, others the other way round.
         turned = isinstance(layer, nn.Linear)
         layer.get_parameter("weight").add_(change.T if turned else change)
+
+    def _keep(self, name: str, moments: Moments) -> None:
+        self.auxiliary |= {f"{name}.{part}": tensor for part, tensor in moments._asdict().items()}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,14 +98,14 @@ def test_adapters_that_it_cannot_train_are_told(adapter: AdapterConfig, reason: 
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("fields", "message"),
     [
-        ("initial", 1.0, "strategy.initial must be > 1, got 1.0"),
-        ("final_ranks", 0.9, "strategy.warmup_ranks + strategy.final_ranks must be < 1, got 1.0"),
-        ("orthogonality", -1.0, "strategy.orthogonality must be >= 0, got -1.0"),
+        ({"initial": 1.0}, "strategy.initial must be > 1, got 1.0"),
+        ({"final_ranks": 0.9}, "strategy.warmup_ranks + strategy.final_ranks must be < 1, got 1.0"),
+        ({"orthogonality": -1.0}, "strategy.orthogonality must be >= 0, got -1.0"),
     ],
 )
-def test_bad_fields_are_told(field: str, value: float, message: str) -> None:
+def test_bad_fields_are_told(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as error:
-        replace(AdaLoRAConfig(), **{field: value})
+        AdaLoRAConfig(**fields)
     assert str(error.value) == message
