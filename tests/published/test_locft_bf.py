@@ -1,7 +1,7 @@
 """Published numbers of LocFT-BF, to be met with published weights: `pytest -m published`, on a GPU, for an hour or so.
 
-Needs ``edits/zsre_3k.json`` under ``CLBENCH_DATA`` and, in the cache of the Hugging Face hub, Qwen2.5-7B-Instruct; its
-tuned matrix is float32, the rest of it as here (about 35 GB of GPU memory with everything in float32).
+Needs ``edits/zsre_3k.json`` under ``CLBENCH_DATA`` and, in the cache of the Hugging Face hub, Qwen2.5-7B-Instruct.
+All of it is float32, as the released code has it: about 40 GB of GPU memory.
 """
 
 from __future__ import annotations
