@@ -277,7 +277,7 @@ def test_reliability_is_over_all_edits_so_far(make_record: Make) -> None:
 
 def test_the_editing_score_asks_for_reliability_then_capability_then_generalisation(make_record: Make) -> None:
     def score(correct: int = 97, capability: int = 80, generalisation: int = 40, **more: tuple[str, int]) -> float:
-        able = {"capability": ("accuracy", capability), "locality_near": ("accuracy", 10)}
+        able: dict[str, Any] = {"capability": ("accuracy", capability), "locality_near": ("accuracy", 10)}
         return editing_score(edited(make_record, correct, generalisation=("gain", generalisation), **able, **more))
 
     assert score() == pytest.approx(80.04)
@@ -292,7 +292,7 @@ def test_the_editing_score_asks_for_reliability_then_capability_then_generalisat
 def test_the_editing_score_takes_locality_where_no_ability_is_probed_and_leaves_out_what_is_not_measured(
     make_record: Make,
 ) -> None:
-    near = {"locality_near": ("accuracy", 30), "locality_far": ("accuracy", 50)}
+    near: dict[str, Any] = {"locality_near": ("accuracy", 30), "locality_far": ("accuracy", 50)}
     assert editing_score(edited(make_record, **near)) == pytest.approx(40)
     assert editing_score(edited(make_record, generalisation=("gain", 70))) == pytest.approx(0.07)
     assert editing_score(edited(make_record)) == 0
