@@ -8,6 +8,7 @@ they propose does not depend on how many runs went on side by side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any
 
 import optuna
@@ -67,15 +68,31 @@ def search(
     if not ranges:
         return [({}, score([{}])[0])]
     study = _study(sampler, seed)
-    study.enqueue_trial(start)
+    # A default that lies in no range (null: decided by something else) is tried as it is, whatever the sampler draws.
+    apart = {name: value for name, value in start.items() if value is None}
+    study.enqueue_trial({name: _plain(value) for name, value in start.items() if name not in apart})
     distributions = {name: _distribution(range_) for name, range_ in ranges.items()}
     tried: list[tuple[dict[str, Any], float]] = []
     while len(tried) < trials:
         asked = [study.ask(distributions) for _ in range(min(batch, trials - len(tried)))]
-        for trial, value in zip(asked, score([trial.params for trial in asked]), strict=True):
+        draws = [_values(ranges, trial.params) | ({} if trial.number else apart) for trial in asked]
+        for trial, drawn, value in zip(asked, draws, score(draws), strict=True):
             study.tell(trial, value)
-            tried.append((trial.params, value))
+            tried.append((drawn, value))
     return tried
+
+
+def _plain(value: Any) -> Any:
+    """What the sampler's library takes for a value: of a named choice, what is typed on the command line."""
+    return value.value if isinstance(value, Enum) else value
+
+
+def _values(ranges: dict[str, Range], params: dict[str, Any]) -> dict[str, Any]:
+    """The values that a sampler's choices stand for."""
+    named = {
+        name: {_plain(v): v for v in range_.values} for name, range_ in ranges.items() if isinstance(range_, Choice)
+    }
+    return {name: named[name][value] if name in named else value for name, value in params.items()}
 
 
 def _study(sampler: Sampler, seed: int) -> Study:
@@ -90,5 +107,5 @@ def _study(sampler: Sampler, seed: int) -> Study:
 
 def _distribution(range_: Range) -> BaseDistribution:
     if isinstance(range_, Choice):
-        return CategoricalDistribution(range_.values)
+        return CategoricalDistribution([_plain(value) for value in range_.values])
     return FloatDistribution(range_.low, range_.high, log=isinstance(range_, LogUniform))

@@ -8,12 +8,11 @@ import pytest
 
 from clbench import world
 from clbench.errors import ConfigError, DataError
-from clbench.models.config import EMBEDDED_WORLD, ModelConfig
 from clbench.models.world_llama import tokenizer
 from clbench.record import Part
 from clbench.scenario import Stream, scenarios
 from clbench.table import Table
-from tests.learning import editing
+from tests.learning import edits as editing
 
 
 def told(table: Table, whole: bool = True) -> list[str]:
@@ -24,8 +23,7 @@ def told(table: Table, whole: bool = True) -> list[str]:
 
 
 def stream_of(seed: int, part: Part) -> Stream:
-    scenario, config = scenarios.load("edits")
-    return scenario(config(edits=60), model=ModelConfig(EMBEDDED_WORLD)).stream(seed, part)
+    return editing(edits=60, per_experience=10, unedited=200, questions=300).stream(seed, part)
 
 
 @pytest.mark.parametrize("part", [Part.WHOLE, Part.TUNING_HALF])

@@ -48,7 +48,6 @@ ARMS: dict[str, list[str]] = {
             "alphaedit": [],
             "ultraedit": [],
             "grace": [],
-            "adalora": ["strategy.lr=0.005"],
         }.items()
     },
 }
