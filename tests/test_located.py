@@ -19,7 +19,7 @@ from clbench.table import Batch, Table
 from tests.language import EOS, PAD, editor, edits_to_learn, network
 
 WEIGHT = "model.layers.1.mlp.down_proj.weight"
-AT = {"location": WEIGHT}
+AT: dict[str, Any] = {"location": WEIGHT}
 
 
 def rows(table: Table) -> list[tuple[list[int], list[int]]]:
@@ -83,7 +83,7 @@ def test_the_first_token_of_a_target_and_its_eos_are_learnt_where_rows_are_fille
 def test_depth_first_is_a_loop_over_edits_with_a_new_adam_for_each(name: str) -> None:
     made = network()
     (experience,) = edits_to_learn()
-    pipeline = {"pipeline": Pipeline.DEPTH_FIRST} if name == "locft_bf" else {}
+    pipeline: dict[str, Any] = {"pipeline": Pipeline.DEPTH_FIRST} if name == "locft_bf" else {}
     learner = editor(name, made, steps=25, stop=1.0, lr=5e-2, **AT, **pipeline)
     learn(learner, experience)
     other, weight = at_location(made)
@@ -95,7 +95,7 @@ def test_depth_first_is_a_loop_over_edits_with_a_new_adam_for_each(name: str) ->
             if loss.item() < 1.0:
                 break
             adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             adam.step()
             steps += 1
     assert 5 < steps < 5 * 25, "some edits must end early for this to test the rule"
@@ -112,7 +112,7 @@ def test_an_adam_that_stays_would_end_elsewhere() -> None:
     for edit in rows(experience.train):
         for _ in range(5):
             adam.zero_grad()
-            mean_loss(other, [edit]).backward()  # type: ignore[no-untyped-call]
+            mean_loss(other, [edit]).backward()
             adam.step()
     assert (learner.tuned[WEIGHT] - weight).detach().abs().max().item() > 1e-3
 
@@ -139,7 +139,7 @@ def test_breadth_first_is_a_loop_over_shuffled_epochs_that_leaves_learnt_batches
                 skipped += 1
                 continue
             adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             adam.step()
             steps += 1
         if total / 6 < 0.7:

@@ -81,7 +81,7 @@ def test_teacher_forcing_flatters_an_answer_that_is_wrong_when_it_is_generated()
     with torch.no_grad():
         best = made(input_ids=torch.tensor([[BOS, 5]])).logits[0, -1].argmax().item()
         wrong = next(token for token in range(3, 20) if token != best)
-        rest = []
+        rest: list[int] = []
         for _ in range(3):
             logits = made(input_ids=torch.tensor([[BOS, 5, wrong, *rest]])).logits
             rest.append(int(logits[0, -1, 3:].argmax()) + 3)

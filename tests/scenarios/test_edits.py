@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def read(table: Table) -> list[tuple[str, str]]:
     parts = zip(*(table.column(name).tolist() for name in ("tokens", "prompt", "length")), strict=True)
     rows = [(tokens[:prompt], tokens[prompt:length]) for tokens, prompt, length in parts]
     assert all(asked[0] == words.start[0] and said[-1] == words.eos for asked, said in rows)
-    return list(zip(*(words.decode(part) for part in zip(*rows, strict=True)), strict=True))  # type: ignore[arg-type]
+    return list(zip(*(words.decode(part) for part in zip(*rows, strict=True)), strict=True))
 
 
 def told(stream: Stream) -> list[tuple[str, str]]:
@@ -182,7 +182,7 @@ def test_locality_is_what_the_unedited_model_says_be_it_right_or_wrong(tmp_path:
         one = found[name]
         assert len(asked_of(one)) == count
         for batch in one.table.batches(8):
-            said = one.answers.said(model.predict(one.answers.question(batch)))  # type: ignore[operator]
+            said = one.answers.said(model.predict(one.answers.question(batch)))
             assert said == [answer for _, answer in asked_of(one)]
     assert "capability" not in found  # of the world only
     assert "generalisation" not in found
@@ -289,7 +289,7 @@ def test_a_mistake_in_the_config_gets_one_line() -> None:
         EditsConfig(path=Path("edits.json"))
     for name in ("edits", "per_experience", "asked", "moments", "questions"):
         with pytest.raises(ConfigError, match=rf"scenario.{name} must be >= 1( or null)?, got 0"):
-            EditsConfig(**{name: 0})
+            EditsConfig(**cast("dict[str, Any]", {name: 0}))
     with pytest.raises(ConfigError, match=r"scenario.unedited must be >= 0, got -1"):
         EditsConfig(unedited=-1)
 
