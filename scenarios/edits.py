@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -35,8 +35,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from clbench import seeding, world
+from clbench import seeding
 from clbench.corpora import TextExample
+from clbench.edit_rows import example_of, table_of
 from clbench.edits import Edit, faults_of, read_edits, without
 from clbench.errors import ConfigError, IncompatibleError
 from clbench.finetune import Optimizer, Schedule
@@ -54,9 +55,9 @@ from clbench.table import Source, Table
 from clbench.text import TextAnswers
 from clbench.text_probes import ProbedWordsScenario, ProbesConfig
 from clbench.tokens import TokenTransform
+from clbench.world_edits import another, skills, world_edits, world_reference
 
 SCORE = "exact_match_squad"
-REFERENCE_SKILLS = 600  # questions among the world's reference texts, about
 ROWS = 256  # prompts that the unedited model answers at a time
 
 
@@ -138,9 +139,11 @@ class Edits(ProbedWordsScenario):
         size = config.per_experience or len(edits)
         arrivals = torch.arange(len(edits)) // size
         asked = self._questioned(len(edits), seed)
-        stored = _table(rows, edits, arrivals, self.device)
-        tests = _table(rows, [edits[i] for i in asked], arrivals[asked], self.device, asked)
-        told = TextAnswers(rows.words, tuple((_example(e.prompt, e.target, rows), SCORE) for e in edits), config, ("",))
+        stored = table_of(rows, edits, arrivals, self.device)
+        tests = table_of(rows, [edits[i] for i in asked], arrivals[asked], self.device, asked)
+        told = TextAnswers(
+            rows.words, tuple((example_of(e.prompt, e.target, rows), SCORE) for e in edits), config, ("",)
+        )
         count = int(arrivals[-1]) + 1
         bounds = torch.searchsorted(arrivals[asked].contiguous(), torch.arange(count + 1)).tolist()
         digest = hashlib.sha256(json.dumps([size, *map(astuple, edits), *self._reference_texts()]).encode()).hexdigest()
@@ -180,7 +183,7 @@ class Edits(ProbedWordsScenario):
         if self.config.source is Origin.WORLD:
             asked = {prompt for prompt, _ in skills("skills", self.config.questions)}
             told = world_reference(others[len(far) :], asked)
-            return Table(rows.source([("reference", [_example(*pair, rows) for pair in told])], self.device))
+            return Table(rows.source([("reference", [example_of(*pair, rows) for pair in told])], self.device))
         prompts = {prompt for edit in (*edits, *far) for prompt in (*edit.prompts, *edit.near)}
         kept = without(self._reference_texts(), prompts)
         return Table(Source(rows.texts(kept, rows.longest), self.device)) if kept else None
@@ -209,7 +212,7 @@ class Edits(ProbedWordsScenario):
         order = draws.sample(range(len(pool)), len(pool))
         made = [pool[i] for i in order[:wanted]]
         if self.config.source is Origin.WORLD:
-            made = [replace(edit, target=_another(edit.old, draws)) for edit in made]
+            made = [replace(edit, target=another(edit.old, draws)) for edit in made]
         subjects = {edit.group for edit in made}
         return made, [pool[i] for i in order[len(made) :] if pool[i].group not in subjects]
 
@@ -239,7 +242,7 @@ class Edits(ProbedWordsScenario):
             for name, questions in wordings.items()
             if questions
         ]
-        table = _table(rows, [edits[i] for i in asked], arrivals[list(asked)], self.device)
+        table = table_of(rows, [edits[i] for i in asked], arrivals[list(asked)], self.device)
         found.append(TeacherForcedProbe("teacher_forced", table.source, Unit.GAIN, table.column("label")))
         for name, questions in (("locality_near", told[: len(near)]), ("locality_far", told[len(near) :])):
             if questions:
@@ -264,7 +267,7 @@ class Edits(ProbedWordsScenario):
         spaced: bool = False,
     ) -> AnswerProbe:
         """A probe of (experience, prompt, answer)."""
-        examples = [_example(p, a, rows) if spaced else TextExample("", p, (a,)) for _, p, a in asked]
+        examples = [example_of(p, a, rows) if spaced else TextExample("", p, (a,)) for _, p, a in asked]
         answers = TextAnswers(rows.words, tuple((example, score) for example in examples), self.config)
         # What a long answer of the unedited model would be as a row's own answer is not looked at.
         source = rows.source([(name, [replace(e, references=("",)) for e in examples])], self.device, numbered=True)
@@ -282,82 +285,3 @@ class Edits(ProbedWordsScenario):
         answers = TextAnswers(rows.words, tuple((example, SCORE) for example in examples), self.config)
         batches = table.batches(ROWS)
         return [text for batch in batches for text in answers.said(model.predict(answers.question(batch)))]
-
-
-def world_edits() -> tuple[Edit, ...]:
-    """Every fact of the world as something to edit; the target is drawn with the stream."""
-    draws = Random(2)
-    known = world.facts()
-    of_person: dict[str, list[str]] = {}
-    for fact in known:
-        of_person.setdefault(fact.person, []).append(fact.asked(0))
-    return tuple(
-        Edit(
-            prompt=fact.asked(0),
-            target=fact.object,
-            subject=fact.person,
-            paraphrases=tuple(fact.asked(i) for i in range(1, len(fact.relation.templates))),
-            prefixed=(world.preceded(fact.asked(0), draws, 2),),
-            old=fact.object,
-            near=tuple(prompt for prompt in of_person[fact.person] if prompt != fact.asked(0)),
-        )
-        for fact in known
-    )
-
-
-def world_reference(edits: Sequence[Edit], asked: Set[str]) -> list[tuple[str, str]]:
-    """Questions and answers of the world as it was: some facts in all wordings, one after idle words, and skills.
-
-    Args:
-        edits: facts that are neither edited nor measured.
-        asked: questions of skills that are measured.
-    """
-    told = [(prompt, edit.old) for edit in edits for prompt in edit.prompts]
-    return told + [pair for pair in skills("reference", REFERENCE_SKILLS) if pair[0] not in asked]
-
-
-def skills(name: str, count: int) -> list[tuple[str, str]]:
-    """Questions of the world's skills in turn, and their answers; the same for every seed."""
-    draws = Random(derive(0, name))
-    return [world.skill(world.SKILLS[i % len(world.SKILLS)], draws) for i in range(count)]
-
-
-def _another(old: str, draws: Random) -> str:
-    """Another object of the same relation."""
-    (objects,) = (r.objects for r in world.RELATIONS if old in r.objects)
-    return draws.choice([other for other in objects if other != old])
-
-
-def _example(prompt: str, answer: str, rows: Rows) -> TextExample:
-    """A prompt and an answer that is parted from it by a space."""
-    space = "" if rows.words.spaces_itself or answer.startswith(" ") else " "
-    return TextExample("", prompt, (space + answer,))
-
-
-def _table(
-    rows: Rows, edits: Sequence[Edit], arrivals: Tensor, device: torch.device, places: Sequence[int] | None = None
-) -> Table:
-    """Rows of edits: the columns of `clbench.tokens`, ``label`` and ``task`` (the experience), and ``subject``.
-
-    ``subject`` (N,) int64 is the place of the last token of the subject in the row; -1 where it does not stand there.
-    ``places`` become the column ``example``.
-    """
-    examples = [_example(edit.prompt, edit.target, rows) for edit in edits]
-    made = rows.columns(examples, ["edits"] * len(examples))
-    made |= {"label": arrivals.clone(), "task": arrivals.clone()}
-    ends = made["prompt"].tolist()
-    made["subject"] = torch.tensor([_last_token(rows, edit, end) for edit, end in zip(edits, ends, strict=True)])
-    if places is not None:
-        made["example"] = torch.tensor(list(places))
-    return Table(Source(made, device))
-
-
-def _last_token(rows: Rows, edit: Edit, end: int) -> int:
-    """Where the last token of the subject stands in its row, whose prompt ends at ``end``; -1 where it does not."""
-    at = rows.prompt("", edit.prompt).find(edit.subject) if edit.subject else -1
-    if at < 0:
-        return -1
-    starts = rows.words.starts(rows.prompt("", edit.prompt))
-    inside = [place for place, start in enumerate(starts) if start < at + len(edit.subject)]
-    place = end - len(starts) + inside[-1]  # counted from the end: a prompt that is too long loses its beginning
-    return place if place >= len(rows.words.start) else -1

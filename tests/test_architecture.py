@@ -21,7 +21,7 @@ LAYERS = (
     (
         *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
         *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
-        *("edits", "location", "sites", "second_moments"),
+        *("edits", "edit_rows", "location", "sites", "second_moments", "world_edits"),
     ),
     ("gaussians", "alignment", "prototypes", "parallel"),
     ("scenario", "cut"),

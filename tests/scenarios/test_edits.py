@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from clbench import world
+from clbench.edit_rows import table_of
 from clbench.edits import Edit
 from clbench.engine import examine, learn, probe
 from clbench.errors import ConfigError, DataError, IncompatibleError
@@ -17,9 +18,10 @@ from clbench.models.language import tokenizer_of
 from clbench.prompts import Rows, Shorten
 from clbench.record import Part, Setting
 from clbench.scenario import Stream
-from clbench.scenarios.edits import Edits, EditsConfig, Origin, _table, world_edits
+from clbench.scenarios.edits import Edits, EditsConfig, Origin
 from clbench.strategy import strategies
 from clbench.table import Table
+from clbench.world_edits import world_edits
 from tests.learning import edits, strategy
 from tests.texts import make_edits, real_folder, write
 
@@ -238,7 +240,7 @@ def test_the_subject_s_last_token_is_where_its_prefix_s_last_token_is(kind: str)
     fast = {"byte pairs": byte_pairs, "gpt2": gpt2}.get(kind, lambda: tokenizer_of(ModelConfig(EMBEDDED_WORLD)).fast)()
     rows = rows_of(fast)
     made = list(world_edits()[::40]) if kind == "embedded" else [*SUBJECTS, *world_edits()[::200]]
-    table = _table(rows, made, torch.zeros(len(made), dtype=torch.int64), CPU)
+    table = table_of(rows, made, torch.zeros(len(made), dtype=torch.int64), CPU)
     places, tokens = table.column("subject").tolist(), table.column("tokens").tolist()
     for edit, place, row in zip(made, places, tokens, strict=True):
         if not edit.subject or edit.subject not in edit.prompt:
@@ -255,7 +257,7 @@ def test_the_subject_is_found_in_prompts_that_lost_their_beginning() -> None:
     person = world.people()[0]
     late = Edit(f"well so then {person} owns", "red soup", person)
     early = Edit(f"{person} well so then owns", "red soup", person)
-    table = _table(rows, [late, early], torch.zeros(2, dtype=torch.int64), CPU)
+    table = table_of(rows, [late, early], torch.zeros(2, dtype=torch.int64), CPU)
     tokens, (place, gone) = table.column("tokens").tolist(), table.column("subject").tolist()
     assert rows.shortened["edits"] == 2
     assert rows.words.decode([[tokens[0][place]]]) == [person.split()[1]]
@@ -265,7 +267,7 @@ def test_the_subject_is_found_in_prompts_that_lost_their_beginning() -> None:
 def test_answers_are_parted_from_prompts_by_a_space() -> None:
     made = [Edit("a b", "c"), Edit("a b", " c")]
     rows = rows_of(byte_pairs())
-    table = _table(rows, made, torch.zeros(2, dtype=torch.int64), CPU)
+    table = table_of(rows, made, torch.zeros(2, dtype=torch.int64), CPU)
     shown = zip(table.column("tokens").tolist(), table.column("length").tolist(), strict=True)
     texts = rows.words.decode([row[:length] for row, length in shown])
     assert texts == ["a b c", "a b c"]
