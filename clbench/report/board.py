@@ -9,7 +9,7 @@ from enum import Enum
 from textwrap import wrap
 from typing import NamedTuple
 
-from clbench.metrics import INTRANSIGENCE, METRICS, Interval, Quantity
+from clbench.metrics import INTRANSIGENCE, LIKELIHOOD, METRICS, Interval, Quantity, probe_names
 from clbench.record import Record, Setting
 from clbench.registry import unknown
 from clbench.report import wording
@@ -17,17 +17,18 @@ from clbench.report.grouping import Block, Row
 from clbench.report.quantities import probes
 
 HEADLINES = {
-    Setting.INSTRUCTION: ("last_accuracy_macro", "bwt_trace", "learning_accuracy", "probe_change"),
+    Setting.INSTRUCTION: ("last_accuracy_macro", "bwt_trace", "learning_accuracy", "probe_change", "perplexity_ratio"),
     Setting.EDITING: (
         "reliability",
         "probe.generalisation",
         "probe.locality_near",
         "probe.locality_far",
         "probe.capability",
+        "perplexity_ratio",
     ),
     None: ("average_incremental_accuracy", "last_accuracy", "forgetting_max_prev", "learning_accuracy"),
 }
-"""Columns that are shown where none are named, by setting."""
+"""Columns that are shown where none are named, by setting; perplexity only where no probed ability counts answers."""
 DISPUTED = frozenset({"forgetting_max_prev"})  # of many definitions under one title: notes name the one that is shown
 DECIMALS = 1
 ACCESS = "Access"
@@ -98,7 +99,10 @@ class Board:
 def headlines(record: Record) -> tuple[str, ...]:
     """Columns for runs of this kind where none are named."""
     usual = HEADLINES.get(record.setting, HEADLINES[None])
-    return tuple(name for name in usual if name in METRICS or name in probes(record))
+    probed = probes(record)
+    able = [name for name in probe_names(record, "accuracy") if not name.startswith("locality")]
+    hidden = {"perplexity_ratio"} if able or not probe_names(record, LIKELIHOOD) else {"probe_change"}
+    return tuple(name for name in usual if (name in METRICS or name in probed) and name not in hidden)
 
 
 def board(block: Block, bounds: Bounds, columns: Sequence[str] = ()) -> Board:
@@ -219,9 +223,10 @@ def _contest_note(block: Block, ranks: dict[str, Rank]) -> str:
     return "; ".join(filter(None, (contest, apart)))
 
 
-def broken(head: str) -> list[str]:
-    """A column's head in lines, so that the column is no wider than its numbers."""
-    return wrap(head, HEAD_WIDTH, break_long_words=False)
+def broken(head: str, width: int = HEAD_WIDTH) -> list[str]:
+    """A column's head in lines, so that the column is hardly wider than its numbers; long words are parted."""
+    words = (w if len(w) <= width else f"{w[: width - 1]}- {w[width - 1 :]}" for w in head.split())
+    return wrap(" ".join(words), width, break_long_words=False, break_on_hyphens=False)
 
 
 def number(value: float) -> str:

@@ -19,10 +19,26 @@ from rich.text import Text
 from clbench.metrics import METRICS, Quantity, interval, probe_scores
 from clbench.record import Record, Setting
 from clbench.report import heat, wording
-from clbench.report.board import ACCESS, MISSING, Board, Bounds, Cell, Line, board, broken, headlines, number
+from clbench.report.board import (
+    ACCESS,
+    HEAD_WIDTH,
+    MISSING,
+    Board,
+    Bounds,
+    Cell,
+    Line,
+    board,
+    broken,
+    headlines,
+    number,
+)
 from clbench.report.grouping import Row, blocks, unfinished
 from clbench.report.quantities import COSTS, probes
 
+USUAL = 100  # characters of a line where there is room
+WIDE = 12  # characters per column, on average, where means and spreads stand side by side
+LABEL = 22  # characters of a row's name that stay together where there is little room
+ACCESS_WIDTH = len("cumulative")
 PLACES = {1: "bold green", 2: "underline"}
 
 
@@ -51,7 +67,7 @@ def render(
     for block in blocks(records, upper_bound, source):
         shown = board(block, Bounds(upper_bound, lower_bound), columns)
         console.print(Text(shown.title, style="bold"))
-        console.print(_leaderboard(shown))
+        console.print(_leaderboard(shown, console.width), crop=False)  # a narrow terminal breaks lines, none is lost
         console.print(Padding(Text("\n".join(shown.notes), style="dim"), (0, 0, 1, 1)))
     _print_left_out(records, console)
 
@@ -91,33 +107,46 @@ def to_svg(
     Raises:
         ClbenchError: no evaluation run has come to an end.
     """
-    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(record=True, width=USUAL, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     render(records, console, upper_bound=upper_bound, lower_bound=lower_bound, columns=columns, source=source)
     # rich refers to web fonts on a public server; the reader's own monospaced font serves as well.
     return re.sub(r"@font-face\s*\{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
 
 
-def _leaderboard(shown: Board) -> Table:
+def _leaderboard(shown: Board, room: int) -> Table:
+    """The table for so many characters; one of many columns has spreads below their means."""
+    stacked = len(shown.heads) * WIDE > room
     table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("Strategy", overflow="fold", vertical="top", min_width=len("Strategy"))
+    longest = max(len(line.label) for group in shown.groups for line in group)
+    least = min(longest, LABEL if room >= USUAL else LABEL // 2)
+    table.add_column("Strategy", overflow="fold", vertical="top", min_width=max(len("Strategy"), least))
+    width = HEAD_WIDTH - stacked
     for quantity in shown.quantities:
-        table.add_column("\n".join(broken(quantity.label)), justify="right", no_wrap=True)
+        table.add_column("\n".join(broken(quantity.label, width)), justify="right", no_wrap=True)
     for head in shown.extras:
-        words = head == ACCESS
-        table.add_column("\n".join(broken(head)), justify="right", no_wrap=not words, style="dim", header_style="dim")
+        table.add_column(
+            "\n".join(broken(head, width)),
+            justify="right",
+            style="dim",
+            header_style="dim",
+            no_wrap=head != ACCESS,
+            overflow="fold",
+            min_width=ACCESS_WIDTH if head == ACCESS else None,
+            max_width=ACCESS_WIDTH if head == ACCESS else None,
+        )
     for group in shown.groups:
         for line in group:
-            table.add_row(*_leaderboard_line(line))
+            table.add_row(*_leaderboard_line(line, stacked))
         table.add_section()
     return table
 
 
-def _leaderboard_line(line: Line) -> list[RenderableType]:
-    return [Text(line.label), *map(_leaderboard_cell, line.cells), *line.extras]
+def _leaderboard_line(line: Line, stacked: bool) -> list[RenderableType]:
+    return [Text(line.label), *(_leaderboard_cell(cell, stacked) for cell in line.cells), *line.extras]
 
 
-def _leaderboard_cell(cell: Cell) -> Text:
-    text = f"{cell.mean} ± {cell.half}" if cell.half else cell.mean
+def _leaderboard_cell(cell: Cell, stacked: bool) -> Text:
+    text = f"{cell.mean}{chr(10) if stacked else ' '}± {cell.half}" if cell.half else cell.mean
     return Text(text + cell.fewer, style=PLACES.get(cell.place, ""))
 
 
