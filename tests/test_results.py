@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,5 +62,5 @@ def test_the_readme_shows_the_measured_tables_or_where_its_findings_are() -> Non
     for study in FINDINGS:
         assert f"({(study / 'findings.md').relative_to(ROOT)})" in readme
     for study in set(STUDIES) - set(FINDINGS):
-        rows = [line for line in (study / "report.md").read_text().splitlines() if line.startswith("|")]
-        assert "\n".join(rows) in readme, f"the README's table of {study.name} is out of date"
+        for table in re.findall(r"(?:^\|.*\n)+", (study / "report.md").read_text(), re.MULTILINE):
+            assert table in readme, f"the README's table of {study.name} is out of date"
