@@ -35,6 +35,7 @@ ACCESS = "Access"
 TUNING_SCORE = "Score on tuning half"
 FEWER = "*"
 DIVERGED = "†"
+WORD = 12  # characters of a word in a column's head
 HEAD_WIDTH = 9  # characters; column heads are broken into lines of it
 MISSING = "\N{EN DASH}"
 
@@ -224,8 +225,8 @@ def _contest_note(block: Block, ranks: dict[str, Rank]) -> str:
 
 
 def broken(head: str, width: int = HEAD_WIDTH) -> list[str]:
-    """A column's head in lines, so that the column is hardly wider than its numbers; long words are parted."""
-    words = (w if len(w) <= width else f"{w[: width - 1]}- {w[width - 1 :]}" for w in head.split())
+    """A column's head in lines, so that the column is hardly wider than its numbers; very long words are parted."""
+    words = (w if len(w) <= WORD else f"{w[: width - 1]}- {w[width - 1 :]}" for w in head.split())
     return wrap(" ".join(words), width, break_long_words=False, break_on_hyphens=False)
 
 
