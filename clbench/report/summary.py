@@ -37,7 +37,7 @@ from clbench.report.quantities import COSTS, probes
 
 USUAL = 100  # characters of a line where there is room
 WIDE = 12  # characters per column, on average, where means and spreads stand side by side
-LABEL = 22  # characters of a row's name that stay together where there is little room
+LABEL = 18  # characters of a row's name that stay together where there is little room
 ACCESS_WIDTH = len("cumulative")
 PLACES = {1: "bold green", 2: "underline"}
 
