@@ -192,7 +192,8 @@ def test_a_study_on_edits_from_plan_to_table(tmp_path: Path) -> None:
     found = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert {record["access"] for record in found} == {"no replay", "cumulative from base"}
     assert all(record["notes"]["stream"]["edits"] == 6 for record in found)
-    assert all(record["notes"]["1"]["tuned"] == ["model.layers.0.mlp.down_proj.weight"] for record in found)
+    tuned = [f"model.layers.3.mlp.{part}_proj.weight" for part in ("down", "gate", "up")]
+    assert all(record["notes"]["1"]["tuned"] == tuned for record in found)
     (whole,) = (record for record in found if record["access"] == "cumulative from base")
     assert sum(entry["correct"] for entry in whole["measurements"] if entry["after"] == 2) >= 3
 
