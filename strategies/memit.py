@@ -13,7 +13,7 @@ is ROME, dW = r (C^-1 k)^T / (k^T C^-1 k): ``strategy.mom2_update_weight=0 strat
 What differs from the released code: it averages over texts put before the prompt and takes the divergence after
 "{subject} is a"; both need a tokenizer, which a strategy does not see, so rows are taken as they are and the divergence
 is that of what follows the subject in the row. Targets end in EOS. C is of ``scenario.reference`` texts, not of 100,000
-of Wikipedia. Rate, decay, clamp and divergence of the search are the released ones for Llama-3-8B. Steps and lambda, 25
+of Wikipedia. Rate, decay, clamp and divergence of the search are the released ones for GPT-J. Steps and lambda, 25
 and 15000 there, are 50 and 300 here, and the embedded model's layer is block 0: the most reliable, then the least
 harmful of a few on two streams of its tuning half (seeds 200 and 201). In that world all edits of a person that begin
 with the name have one key, so that of two such edits mostly one holds.
