@@ -1,4 +1,4 @@
-"""AlphaEdit: as MEMIT, but whatever is written leaves the keys of other texts, and of past edits, alone.
+"""AlphaEdit: MEMIT whose changes leave the keys of other texts, and of past edits, alone.
 
 Fang et al. 2024, arXiv 2410.02355 (ICLR 2025), section 3. Where MEMIT weighs common keys, here the change of a matrix
 is confined to the directions that they leave free: P projects onto the eigenvectors of C = K_0 K_0^T (mean over tokens
@@ -10,8 +10,9 @@ All else is `memit`: wanted states, the share of each layer, what differs in pro
 the M free directions U: dW = Y U^T with Y = R K^T U (U^T (K_p K_p^T + K K^T) U + L2 I)^-1, the same matrix. Not the
 edits are kept but K_p K_p^T, F x F numbers per layer; keys are those of the matrices as they are after the edit.
 
-What differs from the paper: L2 is 1 in its closed form and 10 in the released settings for GPT-J, GPT2-XL and Llama-3,
-and here a field. The released threshold is 2e-2, of keys of those models; defaults here suit the embedded model.
+What differs from the paper: L2 is 1 in its closed form and 10 in the released settings, and here a field. The released
+threshold is 2e-2, for keys of large models; the default of 0.2 is the most reliable of a few on two streams of the
+embedded model's tuning half (seeds 200 and 201). ``strategy.ridge=10`` held fewer edits there and twice the skills.
 
 Certificate: no published number is reproduced yet.
 """
