@@ -87,8 +87,16 @@ def edited(name: str, count: int, batch: int, device: str) -> tuple[list[float],
     _, values = strategies.load(name)
     known = {field.name for field in fields(values)}
     begun = {key: value for key, value in starts(values, world.training).items() if key in known}
-    where, transform = torch.device(device), stream.transform
-    problem = Problem(lambda: world.build_model(rounds[0]), transform, Setting.EDITING, where, 0, pretrained=True)
+    fewer = scenario(config(edits=FACTS // 2, unedited=0, asked=1, questions=1), device=device)  # leaves facts alone
+    problem = Problem(
+        lambda: world.build_model(rounds[0]),
+        stream.transform,
+        Setting.EDITING,
+        torch.device(device),
+        0,
+        pretrained=True,
+        reference=fewer.stream(0).reference,
+    )
     learner = strategies.build(values(**begun), problem)
     torch.optim.SGD([torch.zeros(1)], lr=1.0)  # has torch load what it loads late
     reset_peak(problem.device)

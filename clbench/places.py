@@ -60,4 +60,7 @@ def find_file(root: Path | None, path: Path, folders: Sequence[str] = ()) -> Pat
             if (folder / path).is_file():
                 return folder / path
     where = ", ".join(map(str, ("here", *places(root))))
-    raise DataError(f"no file {str(path)!r} (looked from: {where}); name one that is there")
+    hint = "name one that is there"
+    if folders:
+        hint = f"put it into {folders[0]}/ below data.root=FOLDER, or below the folder that CLBENCH_DATA names"
+    raise DataError(f"no file {str(path)!r} (looked from: {where}); {hint}")

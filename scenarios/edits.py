@@ -204,9 +204,10 @@ class Edits(ProbedWordsScenario):
         """Edits that are made, and those that are not."""
         pool, wanted = self.pool(part, split_seed, swap), self.config.edits
         if not pool or (wanted or 0) > len(pool):
+            more = "" if part is Part.WHOLE else ", or use protocol=single, which takes both halves"
             raise IncompatibleError(
-                f"the {part.value if part is not Part.WHOLE else 'source'} has {len(pool)} edits, and scenario.edits="
-                f"{wanted} are asked for; lower it, or use protocol=single, which takes both halves"
+                f"the {'source' if part is Part.WHOLE else part.value} has {len(pool)} edits, and scenario.edits="
+                f"{wanted} are asked for; lower it{more}"
             )
         draws = Random(derive(seed, "edits"))
         order = draws.sample(range(len(pool)), len(pool))
