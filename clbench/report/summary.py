@@ -36,7 +36,6 @@ from clbench.report.grouping import Row, blocks, unfinished
 from clbench.report.quantities import COSTS, probes
 
 USUAL = 100  # characters of a line where there is room
-WIDE = 12  # characters per column, on average, where means and spreads stand side by side
 LABEL = 18  # characters of a row's name that stay together where there is little room
 ACCESS_WIDTH = len("cumulative")
 PLACES = {1: "bold green", 2: "underline"}
@@ -115,7 +114,7 @@ def to_svg(
 
 def _leaderboard(shown: Board, room: int) -> Table:
     """The table for so many characters; one of many columns has spreads below their means."""
-    stacked = len(shown.heads) * WIDE > room
+    stacked = _side_by_side(shown) > room
     table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     longest = max(len(line.label) for group in shown.groups for line in group)
     least = min(longest, LABEL if room >= USUAL else LABEL // 2)
@@ -139,6 +138,18 @@ def _leaderboard(shown: Board, room: int) -> Table:
             table.add_row(*_leaderboard_line(line, stacked))
         table.add_section()
     return table
+
+
+def _side_by_side(shown: Board) -> int:
+    """Characters that the table takes where spreads stand beside their means."""
+    lines = [line for group in shown.groups for line in group]
+    label = min(max(len(line.label) for line in lines), LABEL)
+    cells = [
+        max(len(f"{c.mean} ± {c.half}{c.fewer}") for c in column)
+        for column in zip(*(x.cells for x in lines), strict=True)
+    ]
+    extras = [ACCESS_WIDTH if head == ACCESS else max(map(len, broken(head))) for head in shown.extras]
+    return sum(width + 1 for width in (max(label, len("Strategy")), *cells, *extras))
 
 
 def _leaderboard_line(line: Line, stacked: bool) -> list[RenderableType]:
