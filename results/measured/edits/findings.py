@@ -73,10 +73,22 @@ def verdict(holds: bool) -> str:
     return "holds" if holds else "does not hold"
 
 
+def spots(found: Found, *names: str) -> list[str]:
+    """The places at which all of these arms have runs.
+
+    Raises:
+        KeyError: there is none.
+    """
+    there = [spot for spot in SPOTS if all(f"{name}, {spot}" in found for name in names)]
+    if not there:
+        raise KeyError(*names)
+    return there
+
+
 def breadth(found: Found) -> str:
     """1."""
     parts = []
-    for spot in SPOTS:
+    for spot in spots(found, "bf 1", "df"):
         wide, deep = (figure(found[f"{name}, {spot}"], "Rel") for name in ("bf 1", "df"))
         holds = wide >= 97 and deep <= 70 and wide - deep >= 30
         parts.append(f"{spot}: {wide:.1f} against {deep:.1f}, {verdict(holds)}")
@@ -97,7 +109,7 @@ def shards(found: Found) -> str:
 def batches(found: Found) -> str:
     """3."""
     parts = []
-    for spot in SPOTS:
+    for spot in spots(found, "bf 10", "bf 1"):
         ten, one = found[f"bf 10, {spot}"], found[f"bf 1, {spot}"]
         gains = {n: figure(ten, n) - figure(one, n) for n in ("Rel", "Cap", "Near", "Far")}
         holds = abs(gains["Rel"]) <= 1 and min(gains[n] for n in ("Cap", "Near", "Far")) > 0
@@ -110,7 +122,7 @@ def batches(found: Found) -> str:
 def kept(found: Found) -> str:
     """4."""
     parts = []
-    for spot in SPOTS:
+    for spot in spots(found, "bf 10", "df"):
         wide, deep = found[f"bf 10, {spot}"], found[f"df, {spot}"]
         cap, gen = ([figure(runs, name) for runs in (wide, deep)] for name in ("Cap", "Gen"))
         gap = [figure(wide, name) - figure(deep, name) for name in ("Near", "Far")]
@@ -138,7 +150,8 @@ def control(found: Found) -> str:
 
 def overstated(found: Found) -> str:
     """6."""
-    gaps = {n: figure(found[n], "TF") - figure(found[n], "Rel") for n in ("df, L0.down", "bf 10, L0.down")}
+    place = spots(found, "df", "bf 10")[0]
+    gaps = {n: figure(found[n], "TF") - figure(found[n], "Rel") for n in (f"df, {place}", f"bf 10, {place}")}
     deep, wide = gaps.values()
     return (
         f"*teacher-forced minus free: >= 15 depth first, 0 breadth first*: {verdict(deep >= 15 and abs(wide) < 0.5)} "
