@@ -28,7 +28,7 @@ def tensors(network: Any, layer: int | None = None, depth: float | None = None, 
         ("qwen2", 48, [f"{LLAMA}.11.mlp.down_proj.weight"]),
         ("qwen2", 64, [f"{LLAMA}.15.mlp.down_proj.weight"]),
         ("qwen2", 80, [f"{LLAMA}.19.mlp.down_proj.weight"]),
-        ("llama", 4, [f"{LLAMA}.0.mlp.down_proj.weight"]),
+        ("llama", 4, [f"{LLAMA}.3.{name}" for name in MLP]),  # the embedded model, by our own search
         ("gpt2", 12, ["transformer.h.8.mlp.c_proj.weight"]),  # its bias stays
     ],
 )
