@@ -49,7 +49,7 @@ class LocatedConfig(FineTuneConfig):
     steps: int = 25  # of each edit, at most, where they come one after the other
     stop: float = 0.01  # loss at which enough is learnt
     average: Average = Average.SAMPLE  # what a batch's loss is the mean over
-    module: Module | None = searched(None, WITHIN)  # noqa: RUF009 part of the block; null: the known one
+    module: Module | None = searched(None, WITHIN)  # part of the block; null: the known one
     depth: float | None = searched(None, Uniform(0.01, 1.0))  # which block, as a share of all; null: the known one
     layer: int | None = None  # which block, from 0; null: by its depth
     location: str | None = None  # beginning of parameter names, in place of module, depth and layer

@@ -45,7 +45,7 @@ class Choice:
     values: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return " or ".join(map(str, self.values))
+        return " or ".join(str(value.value if isinstance(value, Enum) else value) for value in self.values)
 
 
 Range = Uniform | LogUniform | Choice
