@@ -122,7 +122,7 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
         (("run", *EDITS, "scenario.edits=801"), "the tuning half has 800 edits, and scenario.edits=801 are asked for"),
         (("run", *EDITS, "scenario.source=file"), "scenario.path=FILE goes with scenario.source=file; give both or"),
         (("run", *EDITS, "scenario.source=file", "scenario.path=no.json"), "no file 'no.json' (looked from: here)"),
-        (("run", *EDITS, "scenario.source=zsre"), "no file 'zsre_3k.json' (looked from: here); put it into edits/ below data.root"),
+        (("run", *EDITS, "scenario.source=zsre"), "no file 'zsre_3k.json' (looked from: here); put it into edits/"),
         (("run", *EDITS, "scenario.source=mquake"), "must be one of world, zsre, counterfact, wikibigedit, file, got"),
         (("run", *EDITS, "scenario.per_experience=0"), "scenario.per_experience must be >= 1 or null, got 0"),
         (("run", *EDITS, "strategy=icarl"), "strategy icarl learns images only, and edits is a stream of texts"),
