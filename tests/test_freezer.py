@@ -49,7 +49,7 @@ def back(value: Any) -> Any:
         collections.deque([1, 2], maxlen=3),
         torch.float32,
         torch.device("cpu"),
-        torch.zeros,
+        pytest.param(torch.zeros, id="a built-in function"),
         Thing,
         torch.Size([1, 2]),
     ],
