@@ -43,7 +43,7 @@ def back(value: Any) -> Any:
         [1, [2.5]],
         {"a": 1, 2: {"b": (3,)}},
         {3, 1},
-        frozenset("ab"),
+        frozenset("a"),
         collections.OrderedDict(b=1, a=2),
         collections.defaultdict(list, {1: [2]}),
         collections.deque([1, 2], maxlen=3),
