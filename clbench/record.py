@@ -219,12 +219,13 @@ def from_json(text: str) -> Record:
             raise ClbenchError(f"record of schema {version}; this clbench reads up to {SCHEMA}. Upgrade clbench")
         for step in range(version, SCHEMA):
             raw = MIGRATIONS[step](raw)
-        return _record(raw | {"schema": SCHEMA})
+        return from_plain(raw | {"schema": SCHEMA})
     except (KeyError, TypeError, ValueError) as error:
         raise ClbenchError(f"not a clbench record: {error!r}") from error
 
 
-def _record(raw: dict[str, Any]) -> Record:
+def from_plain(raw: dict[str, Any]) -> Record:
+    """The record of this version's JSON object."""
     selection = raw["selection"]
     return Record(
         **raw

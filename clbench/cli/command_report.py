@@ -31,17 +31,21 @@ def run(words: list[str]) -> int:
     asked = parser.parse_args(words)
     from rich.console import Console
 
-    from clbench import record
-    from clbench.report import summary, tables
+    from clbench.cli.reading import reading
+    from clbench.report import index, summary, tables
 
-    records = list(record.find(asked.folder))
+    with reading() as told:
+        runs = index.read(asked.folder, told)
     columns = asked.columns or ()
     source = ", ".join(map(str, asked.folder))
     command = shlex.join(["clbench", "report", *words])
     if asked.format == "table":
-        summary.render(records, Console(), columns=columns, source=source)
-    elif asked.format == "svg":
-        sys.stdout.write(summary.to_svg(records, title=command, columns=columns, source=source))
+        summary.render(runs, Console(), columns=columns, source=source)
+        return 0
+    for sentence in runs.left_out:  # the report goes into a file, and who reads that may not be who made it
+        print(f"clbench: {sentence}", file=sys.stderr)
+    if asked.format == "svg":
+        sys.stdout.write(summary.to_svg(runs, title=command, columns=columns, source=source))
     else:
-        sys.stdout.write(tables.report(records, asked.format, columns=columns, source=source, command=command))
+        sys.stdout.write(tables.report(runs, asked.format, columns=columns, source=source, command=command))
     return 0

@@ -9,12 +9,12 @@ from enum import Enum
 from textwrap import wrap
 from typing import NamedTuple
 
-from clbench.metrics import INTRANSIGENCE, LIKELIHOOD, METRICS, Interval, Quantity, probe_names
-from clbench.record import Record, Setting
+from clbench.metrics import LIKELIHOOD, METRICS, Interval, Quantity
+from clbench.record import Setting
 from clbench.registry import unknown
 from clbench.report import wording
 from clbench.report.grouping import Block, Row
-from clbench.report.quantities import probes
+from clbench.report.quantities import COSTS, of_probes
 
 HEADLINES = {
     Setting.INSTRUCTION: ("last_accuracy_macro", "bwt_trace", "learning_accuracy", "probe_change", "perplexity_ratio"),
@@ -97,12 +97,13 @@ class Board:
         return ("Strategy", *(q.label for q in self.quantities), *self.extras)
 
 
-def headlines(record: Record) -> tuple[str, ...]:
+def headlines(row: Row) -> tuple[str, ...]:
     """Columns for runs of this kind where none are named."""
-    usual = HEADLINES.get(record.setting, HEADLINES[None])
-    probed = probes(record)
-    able = [name for name in probe_names(record, "accuracy") if not name.startswith("locality")]
-    hidden = {"perplexity_ratio"} if able or not probe_names(record, LIKELIHOOD) else {"probe_change"}
+    usual = HEADLINES.get(row.records[0].setting, HEADLINES[None])
+    units = row.probed
+    able = [name for name, unit in units.items() if unit == "accuracy" and not name.startswith("locality")]
+    hidden = {"perplexity_ratio"} if able or LIKELIHOOD not in units.values() else {"probe_change"}
+    probed = of_probes(units)
     return tuple(name for name in usual if (name in METRICS or name in probed) and name not in hidden)
 
 
@@ -118,7 +119,7 @@ def board(block: Block, bounds: Bounds, columns: Sequence[str] = ()) -> Board:
         UnknownNameError: there is no such column.
     """
     ranks = {bounds.upper: Rank.UPPER_BOUND, bounds.lower: Rank.LOWER_BOUND}
-    quantities = _quantities(columns or headlines(block.first), probes(block.first))
+    quantities = _quantities(columns or headlines(block.rows[0]), block.quantities)
     rows = sorted(block.rows, key=lambda row: _order(row, quantities[0]))
     contestants = [row for row in rows if row.strategy not in ranks]
     places = {q.name: _places(contestants, q) for q in quantities}
@@ -130,8 +131,8 @@ def board(block: Block, bounds: Bounds, columns: Sequence[str] = ()) -> Board:
     return Board(block.title, quantities, extras, tuple(filter(None, groups)), _notes(block, quantities, ranks))
 
 
-def _quantities(columns: Sequence[str], probed: Mapping[str, Quantity]) -> tuple[Quantity, ...]:
-    offered = {**METRICS, INTRANSIGENCE.name: INTRANSIGENCE, **probed}
+def _quantities(columns: Sequence[str], known: Mapping[str, Quantity]) -> tuple[Quantity, ...]:
+    offered = {name: quantity for name, quantity in known.items() if name not in COSTS}
     for name in columns:
         if name not in offered:
             raise unknown("column", name, sorted(offered))

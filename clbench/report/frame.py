@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pandas as pd
 
 from clbench.record import Record, Setting
+from clbench.report.entry import Reported
 from clbench.report.grouping import Block, Row, blocks
-from clbench.report.quantities import QUANTITIES, probes
 
 
-def runs(records: Iterable[Record], upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
+def runs(reported: Reported, upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
     """One row per evaluation run that has come to an end; metrics and costs are columns, undefined ones NaN.
 
     Args:
-        records: of any kind.
+        reported: runs that were found, or records of any kind.
         upper_bound: name of the strategy that intransigence is measured against.
         source: where the records came from, for the message.
 
@@ -27,41 +28,43 @@ def runs(records: Iterable[Record], upper_bound: str = "joint", source: str = "t
     rows = [
         _conditions(block, row)
         | {"run": record.run, "seed": record.seed, "status": record.status.value, "commit": record.environment.commit}
-        | {name: row.values[name][i] for name in (*QUANTITIES, *probes(record))}
-        for block in blocks(records, upper_bound, source)
+        | {name: row.values[name][i] if name in row.values else math.nan for name in block.quantities}
+        for block in blocks(reported, upper_bound, source)
         for row in block.rows
         for i, record in enumerate(row.records)
     ]
     return pd.DataFrame(rows)
 
 
-def aggregated(records: Iterable[Record], upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
+def aggregated(reported: Reported, upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
     """One row per group of seeds and quantity: mean, sample std, limits of the 95 % t-interval, n defined values.
 
     Args:
-        records: of any kind.
+        reported: runs that were found, or records of any kind.
         upper_bound: name of the strategy that intransigence is measured against.
         source: where the records came from, for the message.
 
     Raises:
         ClbenchError: no evaluation run has come to an end.
     """
-    rows = [
-        _conditions(block, row)
-        | {"metric": name, "unit": quantity.unit, "higher_is_better": quantity.higher_is_better}
-        | row.interval(name)._asdict()
-        | {"runs": len(row.records), "diverged": row.diverged, "seeds": " ".join(map(str, row.seeds))}
-        | {"commit": " ".join(commits(row.records))}
-        for block in blocks(records, upper_bound, source)
-        for row in block.rows
-        for name, quantity in {**QUANTITIES, **probes(row.records[0])}.items()
-    ]
+    found = blocks(reported, upper_bound, source)
+    rows = [told for block in found for row in block.rows for told in _averages(block, row)]
     return pd.DataFrame(rows)
 
 
 def commits(records: Iterable[Record]) -> list[str]:
     """Commits of the code that made the records; runs from outside a checkout count as ``unknown``."""
     return sorted({record.environment.commit or "unknown" for record in records})
+
+
+def _averages(block: Block, row: Row) -> Iterator[dict[str, Any]]:
+    """A line for each quantity."""
+    before = _conditions(block, row)
+    after = {"runs": len(row.entries), "diverged": row.diverged, "seeds": " ".join(map(str, row.seeds))}
+    after["commit"] = " ".join(commits(row.records))
+    for name, quantity in block.quantities.items():
+        kind = {"metric": name, "unit": quantity.unit, "higher_is_better": quantity.higher_is_better}
+        yield before | kind | row.interval(name)._asdict() | after
 
 
 def _conditions(block: Block, row: Row) -> dict[str, Any]:
@@ -73,7 +76,7 @@ def _conditions(block: Block, row: Row) -> dict[str, Any]:
         "scenario_version": record.scenario_version,
         "scenario_config": _json(record.scenario_config),
         "setting": record.setting.value,
-        "experiences": len(record.experiences),
+        "experiences": row.entries[0].experiences,
         **({"access": record.access} if record.setting is Setting.EDITING else {}),
         "part": record.part.value,
         "split_seed": record.split_seed,

@@ -11,13 +11,15 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from clbench.errors import ClbenchError
-from clbench.metrics import INTRANSIGENCE, METRICS, Interval, interval, intransigence
-from clbench.record import Phase, Record, Status
+from clbench.metrics import INTRANSIGENCE, Interval, Quantity, interval
+from clbench.record import Record, Status
 from clbench.report import wording
-from clbench.report.quantities import COSTS, probes
+from clbench.report.entry import Entry, Reported, adapter, block_fields, gathered, how, row_fields
+from clbench.report.quantities import QUANTITIES, of_probes
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,32 @@ class Row:
 
     Attributes:
         label: name of the strategy, and the fields in which rows of that name differ.
-        records: in the order of their seeds.
+        entries: of its runs, in the order of their seeds.
         values: of each quantity, one number per record; NaN = undefined for it.
     """
 
     label: str
-    records: tuple[Record, ...]
+    entries: tuple[Entry, ...]
     values: Mapping[str, tuple[float, ...]]
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """What describes the runs, without what was measured."""
+        return tuple(entry.record for entry in self.entries)
+
+    def whole(self) -> tuple[Record, ...]:
+        """The runs' records with all that was measured."""
+        return tuple(entry.whole() for entry in self.entries)
+
+    @cached_property
+    def probed(self) -> dict[str, str]:
+        """Unit of each probe, by its name."""
+        return {name: unit for entry in self.entries for name, unit in entry.probed.items()}
 
     @property
     def strategy(self) -> str:
         """Name of the strategy."""
-        return self.records[0].strategy
+        return self.entries[0].record.strategy
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -52,7 +68,7 @@ class Row:
     @property
     def tuning_score(self) -> float:
         """Score of the hyper-parameters on the tuning half; NaN where they were given."""
-        score = self.records[0].selection.tuning_score
+        score = self.entries[0].record.selection.tuning_score
         return math.nan if score is None else score
 
     @property
@@ -62,7 +78,7 @@ class Row:
 
     def interval(self, name: str, level: float = 0.95) -> Interval:
         """Mean and t-interval of a quantity over the seeds."""
-        return interval(self.values[name], level)
+        return interval(self.values.get(name, ()), level)
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,12 @@ class Block:
     @property
     def first(self) -> Record:
         """Any one of the runs: in what makes a block they are all alike."""
-        return self.rows[0].records[0]
+        return self.rows[0].entries[0].record
+
+    @cached_property
+    def quantities(self) -> dict[str, Quantity]:
+        """All that is averaged over the seeds of its rows, by its name."""
+        return {**QUANTITIES, **of_probes({name: unit for row in self.rows for name, unit in row.probed.items()})}
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -83,95 +104,61 @@ class Block:
         return tuple(record for row in self.rows for record in row.records)
 
 
-def blocks(records: Iterable[Record], upper_bound: str = "joint", source: str = "these records") -> tuple[Block, ...]:
+def blocks(reported: Reported, upper_bound: str = "joint", source: str = "these records") -> tuple[Block, ...]:
     """Group the evaluation runs that have come to an end.
 
     Args:
-        records: of any kind.
+        reported: runs that were found, or records of any kind.
         upper_bound: name of the strategy that intransigence is measured against.
         source: where the records came from, for the message.
 
     Raises:
         ClbenchError: no evaluation run has come to an end.
     """
-    finished = [r for r in records if r.phase is Phase.EVALUATION and r.status is not Status.RUNNING]
-    if not finished:
-        raise ClbenchError(f"no finished evaluation runs in {source}; make some with `clbench run`")
-    groups = _grouped(finished, _block_fields)
+    runs = gathered(reported)
+    if not runs.entries:
+        why = "".join(f"\n{fault}" for fault in runs.faults)
+        raise ClbenchError(f"no finished evaluation runs in {source}; make some with `clbench run`{why}")
+    groups = _grouped(runs.entries, lambda entry: entry.block, block_fields)
     heads = [group[0] for group in groups]
-    titles = wording.distinct([wording.title(r) for r in heads], [_block_fields(r) for r in heads])
+    titles = wording.distinct([head.title for head in heads], [block_fields(head.record) for head in heads])
     return tuple(Block(title, _rows(group, upper_bound)) for title, group in zip(titles, groups, strict=True))
 
 
-def unfinished(records: Iterable[Record]) -> int:
-    """Evaluation runs that are begun and not finished, which no table holds."""
-    return sum(r.phase is Phase.EVALUATION and r.status is Status.RUNNING for r in records)
-
-
-def _rows(records: Sequence[Record], upper_bound: str) -> tuple[Row, ...]:
-    groups = _grouped(records, _row_fields)
-    heads = [group[0] for group in groups]
-    levels = ([read(r) for r in heads] for read in (lambda r: r.strategy_config, _adapter, _how))
+def _rows(entries: Sequence[Entry], upper_bound: str) -> tuple[Row, ...]:
+    groups = _grouped(entries, lambda entry: entry.row, row_fields)
+    heads = [group[0].record for group in groups]
+    levels = ([read(r) for r in heads] for read in (lambda r: r.strategy_config, adapter, how))
     labels = wording.distinct([r.strategy for r in heads], *levels)
     # Peers of one seed may have learnt other data where data changed between runs: hence the digest.
-    references = {(r.data_digest, r.seed): r for r in records if r.strategy == upper_bound}
+    references = {_data(entry): entry for entry in entries if entry.record.strategy == upper_bound}
     return tuple(
         Row(label, tuple(group), _values(group, references)) for label, group in zip(labels, groups, strict=True)
     )
 
 
-def _values(records: Sequence[Record], references: Mapping[tuple[str, int], Record]) -> dict[str, tuple[float, ...]]:
-    def lag(record: Record) -> float:
-        reference = references.get((record.data_digest, record.seed))
-        return math.nan if reference is None else intransigence(record, reference)
+def _values(entries: Sequence[Entry], references: Mapping[tuple[str, int], Entry]) -> dict[str, tuple[float, ...]]:
+    def lag(entry: Entry) -> float:
+        reference = references.get(_data(entry))
+        learnt = entry.values["learning_accuracy"]
+        return math.nan if reference is None else reference.values["learning_accuracy"] - learnt
 
-    measured = METRICS | COSTS | probes(records[0])
-    values = {name: tuple(m.function(r) for r in records) for name, m in measured.items()}
-    return values | {INTRANSIGENCE.name: tuple(lag(r) for r in records)}
-
-
-def _grouped(records: Iterable[Record], fields: Callable[[Record], Mapping[str, Any]]) -> list[list[Record]]:
-    """Records with equal fields together, each group ordered by seed, groups by name and then by fields."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(json.dumps(fields(record), sort_keys=True), []).append(record)
-    return [sorted(groups[key], key=lambda r: (r.seed, r.run)) for key in sorted(groups)]
+    names = dict.fromkeys(name for entry in entries for name in entry.values)
+    values = {name: tuple(entry.values.get(name, math.nan) for entry in entries) for name in names}
+    return values | {INTRANSIGENCE.name: tuple(lag(entry) for entry in entries)}
 
 
-def _block_fields(record: Record) -> dict[str, Any]:
-    """What makes two runs comparable, as plain values."""
-    return {
-        "scenario": record.scenario,
-        "version": record.scenario_version,
-        "setting": record.setting.value,
-        "part": record.part.value,
-        "split_seed": record.split_seed,
-        "swapped": record.swapped,
-        "protocol": record.protocol,
-        **{f"scenario.{name}": value for name, value in record.scenario_config.items()},
-        **{f"model.{name}": value for name, value in record.model_config.items() if name != "adapter"},
-    }
+def _data(entry: Entry) -> tuple[str, int]:
+    """What a run learnt, and in which order."""
+    return entry.record.data_digest, entry.record.seed
 
 
-def _row_fields(record: Record) -> dict[str, Any]:
-    """What makes two comparable runs seeds of one row, as plain values."""
-    return {"name": record.strategy, "config": record.strategy_config, "how": _how(record) | _adapter(record)}
-
-
-def _adapter(record: Record) -> dict[str, Any]:
-    """The low-rank adapters that a run trained."""
-    return {f"adapter.{name}": value for name, value in record.model_config.get("adapter", {}).items()}
-
-
-def _how(record: Record) -> dict[str, Any]:
-    """What makes two runs of one strategy and config different rows all the same."""
-    selection = record.selection
-    return {
-        "version": record.strategy_version,
-        "device": record.environment.device,
-        "selected_by": selection.by,
-        "criterion": selection.criterion,
-        "trials": selection.trials,
-        "tuning_seeds": list(selection.tuning_seeds),
-        "tuning_table": selection.tuning_table[:8],
-    }
+def _grouped(
+    entries: Iterable[Entry], key: Callable[[Entry], str], fields: Callable[[Record], Mapping[str, Any]]
+) -> list[list[Entry]]:
+    """Entries with equal keys together, each group ordered by seed, groups by the fields that the key stands for."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(key(entry), []).append(entry)
+    ordered = sorted(groups.values(), key=lambda group: json.dumps(fields(group[0].record), sort_keys=True))
+    return [sorted(group, key=lambda e: (e.record.seed, e.record.run)) for group in ordered]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Mapping
 
-from clbench.metrics import INTRANSIGENCE, METRICS, Metric, Quantity, probe_names, probe_scores
+from clbench.metrics import INTRANSIGENCE, METRICS, Metric, Quantity, probe_scores
 from clbench.record import Record
 
 
@@ -46,20 +46,25 @@ COSTS: dict[str, Metric] = {
 """Costs of a whole run, by their names; NaN for a run that diverged on the way, whose cost would look small."""
 
 
-def probes(record: Record) -> dict[str, Metric]:
-    """What a record's probes come to after the last experience, as ``probe.NAME``: percent, or perplexity."""
+PROBES = (("gain", True, "%"), ("residue", False, "%"), ("accuracy", True, "%"), ("log_likelihood", False, ""))
+"""Units of probes in the order of their columns: whether more is better, and the unit that is printed."""
+
+
+def last_scores(record: Record) -> dict[str, float]:
+    """Every probe after the last experience, as ``probe.NAME``: percent, or perplexity."""
+    names = dict.fromkeys(one.probe for one in record.probes)
+    return {f"probe.{name}": float(probe_scores(record, name)[-1]) for name in names}
+
+
+def of_probes(units: Mapping[str, str]) -> dict[str, Quantity]:
+    """What the probes of these units come to, by ``probe.NAME``, in the order in which tables show them."""
     found = {}
-    units = (("gain", True, "%"), ("residue", False, "%"), ("accuracy", True, "%"), ("log_likelihood", False, ""))
-    for unit, better, sign in units:
-        for name in probe_names(record, unit):
-            last = functools.partial(_last_score, name=name)
-            found[f"probe.{name}"] = Metric(f"probe.{name}", name.replace("_", " ").capitalize(), better, sign, last)
+    for unit, better, sign in PROBES:
+        for name in (name for name, its in units.items() if its == unit):
+            title = name.replace("_", " ").capitalize()
+            found[f"probe.{name}"] = Quantity(f"probe.{name}", title, better, sign)
     return found
 
 
-def _last_score(record: Record, name: str) -> float:
-    return float(probe_scores(record, name)[-1])
-
-
 QUANTITIES: dict[str, Quantity] = {**METRICS, INTRANSIGENCE.name: INTRANSIGENCE, **COSTS}
-"""Everything that is averaged over seeds, by its name, but for `probes`."""
+"""Everything that is averaged over seeds, by its name, but for those `of_probes`."""

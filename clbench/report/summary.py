@@ -32,8 +32,9 @@ from clbench.report.board import (
     headlines,
     number,
 )
-from clbench.report.grouping import Row, blocks, unfinished
-from clbench.report.quantities import COSTS, probes
+from clbench.report.entry import Reported, Runs, gathered
+from clbench.report.grouping import Row, blocks
+from clbench.report.quantities import COSTS, of_probes
 
 USUAL = 100  # characters of a line where there is room
 LABEL = 18  # characters of a row's name that stay together where there is little room
@@ -42,7 +43,7 @@ PLACES = {1: "bold green", 2: "underline"}
 
 
 def render(
-    records: Sequence[Record],
+    reported: Reported,
     console: Console,
     *,
     upper_bound: str = "joint",
@@ -53,7 +54,8 @@ def render(
     """Print one leaderboard per block of comparable runs.
 
     Args:
-        records: of any kind; tuning runs appear as tuning score and cost only, unfinished ones are left out.
+        reported: runs that were found, or records of any kind; tuning runs appear as tuning score and cost only,
+            unfinished ones are left out.
         console: where to.
         upper_bound: name of the strategy that is ruled off below and that intransigence is measured against.
         lower_bound: name of the strategy that is ruled off above.
@@ -63,12 +65,13 @@ def render(
     Raises:
         ClbenchError: no such column, or no evaluation run has come to an end.
     """
-    for block in blocks(records, upper_bound, source):
+    runs = gathered(reported)
+    for block in blocks(runs, upper_bound, source):
         shown = board(block, Bounds(upper_bound, lower_bound), columns)
         console.print(Text(shown.title, style="bold"))
         console.print(_leaderboard(shown, console.width), crop=False)  # a narrow terminal breaks lines, none is lost
         console.print(Padding(Text("\n".join(shown.notes), style="dim"), (0, 0, 1, 1)))
-    _print_left_out(records, console)
+    _print_left_out(runs, console)
 
 
 def show_runs(records: Sequence[Record], console: Console, folder: Path) -> None:
@@ -82,18 +85,19 @@ def show_runs(records: Sequence[Record], console: Console, folder: Path) -> None
     Raises:
         ClbenchError: no evaluation run has come to an end.
     """
-    for block in blocks(records, source=str(folder)):
+    runs = gathered(records)
+    for block in blocks(runs, source=str(folder)):
         for row in block.rows:
             console.print(Rule(Text(row.label, style="bold"), align="left"))
             console.print(Text(block.title, style="dim"))
             console.print()
             console.print(_sheet(row))
-    _print_left_out(records, console)
+    _print_left_out(runs, console)
     console.print(Text.assemble(("written to ", "dim"), str(folder)), soft_wrap=True)
 
 
 def to_svg(
-    records: Sequence[Record],
+    reported: Reported,
     *,
     title: str = "clbench report",
     upper_bound: str = "joint",
@@ -107,7 +111,7 @@ def to_svg(
         ClbenchError: no evaluation run has come to an end.
     """
     console = Console(record=True, width=USUAL, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    render(records, console, upper_bound=upper_bound, lower_bound=lower_bound, columns=columns, source=source)
+    render(reported, console, upper_bound=upper_bound, lower_bound=lower_bound, columns=columns, source=source)
     # rich refers to web fonts on a public server; the reader's own monospaced font serves as well.
     return re.sub(r"@font-face\s*\{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
 
@@ -167,7 +171,7 @@ def _sheet(row: Row) -> Group:
             "Accuracy (%) after so many experiences (rows) on each of them (columns), "
             f"mean of {wording.count(len(row.records), 'seed')}"
         ),
-        Padding(heat.matrix(row.records), (0, 0, 1, 1)),
+        Padding(heat.matrix(row.whole()), (0, 0, 1, 1)),
         Padding(_figures(row), (0, 0, 1, 1)),
         Padding(_hyperparameters(row), (0, 0, 1, 1)),
     )
@@ -178,17 +182,17 @@ def _figures(row: Row) -> Table:
     table.add_column(style="dim")
     table.add_column(justify="right")
     table.add_column(style="dim")
-    for name in filter(METRICS.__contains__, headlines(row.records[0])):
+    for name in filter(METRICS.__contains__, headlines(row)):
         value = row.interval(name)
         spread = f"[{number(value.low)}, {number(value.high)}] 95 % interval, n = {value.n}" if value.n > 1 else "n = 1"
         table.add_row(METRICS[name].label, Text(f"{number(value.mean)} {METRICS[name].unit}", "bold"), Text(spread))
-    for name, quantity in probes(row.records[0]).items():
+    for name, quantity in of_probes(row.probed).items():
         table.add_row(f"{quantity.title} at the end", *_probe(row, name.removeprefix("probe."), quantity))
     for name, cost in COSTS.items():
         table.add_row(cost.title, amount(row.interval(name).mean, cost.unit), "per run, mean")
     diverged = f", {wording.count(row.diverged, 'run')} diverged and at chance" if row.diverged else ""
     if row.records[0].setting is Setting.EDITING:
-        table.add_row("Access to the past", Text(row.records[0].access, "bold"), _stream(row.records[0]))
+        table.add_row("Access to the past", Text(row.records[0].access, "bold"), _stream(row.entries[0].whole()))
     table.add_row("Seeds", "", wording.seeds(row.seeds) + diverged)
     return table
 
@@ -204,7 +208,7 @@ def _stream(record: Record) -> str:
 
 def _probe(row: Row, name: str, quantity: Quantity) -> tuple[Text, str]:
     """What is left of an ability, and what it was."""
-    before = interval([float(probe_scores(record, name)[0]) for record in row.records]).mean
+    before = interval([float(probe_scores(record, name)[0]) for record in row.whole()]).mean
     after = row.interval(f"probe.{name}").mean
     kept = row.records[0].setting is not Setting.EDITING
     told = ", ".join(["perplexity"] * (not quantity.unit) + ["never trained here"] * kept)
@@ -249,7 +253,6 @@ def amount(value: float, unit: str) -> str:
     return f"{value:.0f} {unit}".rstrip()
 
 
-def _print_left_out(records: Sequence[Record], console: Console) -> None:
-    left_out = unfinished(records)
-    if left_out:
-        console.print(Text(f"{wording.count(left_out, 'unfinished run')} left out", style="yellow"))
+def _print_left_out(runs: Runs, console: Console) -> None:
+    for sentence in runs.left_out:
+        console.print(Text(sentence, style="yellow"), soft_wrap=True)

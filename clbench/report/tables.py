@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clbench.errors import ClbenchError
-from clbench.record import Record
 from clbench.report import wording
 from clbench.report.board import Board, Bounds, Cell, Line, board
+from clbench.report.entry import Reported, Runs, gathered
 from clbench.report.frame import aggregated, commits
-from clbench.report.grouping import blocks, unfinished
+from clbench.report.grouping import blocks
 from clbench.report.latex import latex_table
 
 FORMATS = ("csv", "latex", "markdown")
 
 
 def report(
-    records: Sequence[Record],
+    reported: Reported,
     format: str,
     *,
     upper_bound: str = "joint",
@@ -25,10 +25,11 @@ def report(
     source: str = "these records",
     command: str = "clbench report",
 ) -> str:
-    """The evaluation runs among the records as text in one of `FORMATS`.
+    """The evaluation runs as text in one of `FORMATS`.
 
     Args:
-        records: of any kind; tuning runs appear as tuning score and cost only, unfinished ones are left out.
+        reported: runs that were found, or records of any kind; tuning runs appear as tuning score and cost only,
+            unfinished ones are left out.
         format: ``csv``, ``latex`` or ``markdown``.
         upper_bound: name of the strategy that is ruled off below and that intransigence is measured against.
         lower_bound: name of the strategy that is ruled off above.
@@ -42,15 +43,15 @@ def report(
     if format not in FORMATS:
         raise ClbenchError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     if format == "csv":
-        return to_csv(records, upper_bound, source)
-    grouped = blocks(records, upper_bound, source)
+        return to_csv(reported, upper_bound, source)
+    runs = gathered(reported)
+    grouped = blocks(runs, upper_bound, source)
     boards = [board(block, Bounds(upper_bound, lower_bound), columns) for block in grouped]
-    reported = [record for block in grouped for record in block.records]
-    head = _head(reported, unfinished(records), command)
+    head = _head(runs, command)
     return _latex(boards, head) if format == "latex" else _markdown(boards, head)
 
 
-def to_csv(records: Sequence[Record], upper_bound: str = "joint", source: str = "these records") -> str:
+def to_csv(reported: Reported, upper_bound: str = "joint", source: str = "these records") -> str:
     """One line per group of seeds and metric, numbers in full precision.
 
     ``pandas.read_csv(..., engine="python")`` gives the very same floats back; the default engine of older versions
@@ -59,14 +60,14 @@ def to_csv(records: Sequence[Record], upper_bound: str = "joint", source: str = 
     Raises:
         ClbenchError: no evaluation run has come to an end.
     """
-    return str(aggregated(records, upper_bound, source).to_csv(index=False, lineterminator="\n"))
+    return str(aggregated(reported, upper_bound, source).to_csv(index=False, lineterminator="\n"))
 
 
-def _head(reported: Sequence[Record], left_out: int, command: str) -> list[str]:
+def _head(runs: Runs, command: str) -> list[str]:
     """What made the report, from what, and what it leaves out."""
-    runs = f"From {wording.count(len(reported), 'evaluation run')}, commit {', '.join(commits(reported))}"
-    gap = [f"Left out: {wording.count(left_out, 'unfinished run')}"] if left_out else []
-    return [f"Made by: {command}", runs, *gap]
+    made = commits(entry.record for entry in runs.entries)
+    reported = f"From {wording.count(len(runs.entries), 'evaluation run')}, commit {', '.join(made)}"
+    return [f"Made by: {command}", reported, *runs.left_out]
 
 
 def _latex(boards: Sequence[Board], head: Sequence[str]) -> str:

@@ -42,7 +42,7 @@ def test_leaderboard_has_the_numbers_in_100_columns(make_record: Make, console: 
     assert text.count("80.2 ± 0.6") == 3  # average incremental accuracy of 90 and 70, 70.5, 71
     assert "88.8" in text
     assert "1 (1†)" in text
-    assert "1 unfinished run left out" in text
+    assert "Left out: 1 unfinished run" in text
 
 
 def test_tuning_runs_are_shown_nowhere(make_record: Make, console: Console) -> None:
