@@ -28,24 +28,31 @@ def run(words: list[str]) -> int:
     parser.add_argument("folder", nargs="+", type=Path, help="output folders of `clbench run`")
     parser.add_argument("--format", default="table", choices=["table", "csv", "latex", "markdown", "svg"])
     parser.add_argument("--columns", nargs="+", metavar="METRIC", help="what tables show; see clbench/metrics.py")
+    parser.add_argument(
+        "--bold",
+        default="best",
+        choices=["best", "significant"],
+        help="the best mean, or all that are not significantly worse (paired t-test over seeds, Holm, 5 %%)",
+    )
     asked = parser.parse_args(words)
     from rich.console import Console
 
     from clbench.cli.reading import reading
     from clbench.report import index, summary, tables
+    from clbench.report.contest import Bold
 
     with reading() as told:
         runs = index.read(asked.folder, told)
-    columns = asked.columns or ()
+    columns, bold = asked.columns or (), Bold(asked.bold)
     source = ", ".join(map(str, asked.folder))
     command = shlex.join(["clbench", "report", *words])
     if asked.format == "table":
-        summary.render(runs, Console(), columns=columns, source=source)
+        summary.render(runs, Console(), columns=columns, bold=bold, source=source)
         return 0
     for sentence in runs.left_out:  # the report goes into a file, and who reads that may not be who made it
         print(f"clbench: {sentence}", file=sys.stderr)
     if asked.format == "svg":
-        sys.stdout.write(summary.to_svg(runs, title=command, columns=columns, source=source))
+        sys.stdout.write(summary.to_svg(runs, title=command, columns=columns, bold=bold, source=source))
     else:
-        sys.stdout.write(tables.report(runs, asked.format, columns=columns, source=source, command=command))
+        sys.stdout.write(tables.report(runs, asked.format, columns=columns, bold=bold, source=source, command=command))
     return 0

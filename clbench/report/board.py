@@ -13,6 +13,8 @@ from clbench.metrics import LIKELIHOOD, METRICS, Interval, Quantity
 from clbench.record import Setting
 from clbench.registry import unknown
 from clbench.report import wording
+from clbench.report.conditions import unlike
+from clbench.report.contest import DECIMALS, Bold, places
 from clbench.report.grouping import Block, Row
 from clbench.report.quantities import COSTS, of_probes
 
@@ -30,7 +32,6 @@ HEADLINES = {
 }
 """Columns that are shown where none are named, by setting; perplexity only where no probed ability counts answers."""
 DISPUTED = frozenset({"forgetting_max_prev"})  # of many definitions under one title: notes name the one that is shown
-DECIMALS = 1
 ACCESS = "Access"
 TUNING_SCORE = "Score on tuning half"
 FEWER = "*"
@@ -38,6 +39,10 @@ DIVERGED = "†"
 WORD = 12  # characters of a word in a column's head
 HEAD_WIDTH = 9  # characters; column heads are broken into lines of it
 MISSING = "\N{EN DASH}"
+CONTESTS = {
+    Bold.BEST: "Best in bold, second underlined",
+    Bold.SIGNIFICANT: "In bold what is not significantly worse than the best (paired t-test over seeds, Holm, 5 %)",
+}
 
 
 class Rank(Enum):
@@ -107,13 +112,14 @@ def headlines(row: Row) -> tuple[str, ...]:
     return tuple(name for name in usual if (name in METRICS or name in probed) and name not in hidden)
 
 
-def board(block: Block, bounds: Bounds, columns: Sequence[str] = ()) -> Board:
+def board(block: Block, bounds: Bounds, columns: Sequence[str] = (), bold: Bold = Bold.BEST) -> Board:
     """Lay a block out: contestants from best to worst by the first column, bounds before and after them.
 
     Args:
         block: what is laid out.
         bounds: strategies that stand apart.
         columns: names of metrics, ``intransigence``, or ``probe.NAME``; `headlines` where there are none.
+        bold: what stands in bold.
 
     Raises:
         UnknownNameError: there is no such column.
@@ -122,13 +128,13 @@ def board(block: Block, bounds: Bounds, columns: Sequence[str] = ()) -> Board:
     quantities = _quantities(columns or headlines(block.rows[0]), block.quantities)
     rows = sorted(block.rows, key=lambda row: _order(row, quantities[0]))
     contestants = [row for row in rows if row.strategy not in ranks]
-    places = {q.name: _places(contestants, q) for q in quantities}
+    marks = {q.name: places(contestants, q, bold) for q in quantities}
     tuned = any(not math.isnan(row.tuning_score) for row in rows)
     seen = block.first.setting is Setting.EDITING
-    lines = [_line(row, ranks.get(row.strategy, Rank.CONTESTANT), quantities, places, tuned, seen) for row in rows]
+    lines = [_line(row, ranks.get(row.strategy, Rank.CONTESTANT), quantities, marks, tuned, seen) for row in rows]
     groups = (tuple(line for line in lines if line.rank is rank) for rank in Rank)
     extras = (*([ACCESS] if seen else []), *([TUNING_SCORE] if tuned else []), "Learning time (s)", "n")
-    return Board(block.title, quantities, extras, tuple(filter(None, groups)), _notes(block, quantities, ranks))
+    return Board(block.title, quantities, extras, tuple(filter(None, groups)), _notes(block, quantities, ranks, bold))
 
 
 def _quantities(columns: Sequence[str], known: Mapping[str, Quantity]) -> tuple[Quantity, ...]:
@@ -145,25 +151,15 @@ def _order(row: Row, quantity: Quantity) -> tuple[float, str]:
     return (math.inf if math.isnan(mean) else -worth, row.label)
 
 
-def _places(rows: Sequence[Row], quantity: Quantity) -> dict[str, int]:
-    """First and second place by label, judged on what is printed, so that equal numbers get equal marks."""
-    means = {row.label: round(row.interval(quantity.name).mean, DECIMALS) for row in rows}
-    known = {mean for mean in means.values() if not math.isnan(mean)}
-    best = sorted(known, reverse=quantity.higher_is_better)[:2]
-    if len(means) < 2:
-        return {}
-    return {label: best.index(mean) + 1 for label, mean in means.items() if mean in best}
-
-
 def _line(
     row: Row,
     rank: Rank,
     quantities: Sequence[Quantity],
-    places: dict[str, dict[str, int]],
+    marks: dict[str, dict[str, int]],
     tuned: bool,
     seen: bool,
 ) -> Line:
-    cells = [_cell(row.interval(q.name), places[q.name].get(row.label, 0), len(row.records)) for q in quantities]
+    cells = [_cell(row.interval(q.name), marks[q.name].get(row.label, 0), len(row.records)) for q in quantities]
     seconds = number(row.interval("learn_seconds").mean)
     n = f"{len(row.records)} ({row.diverged}{DIVERGED})" if row.diverged else str(len(row.records))
     access = [row.records[0].access] if seen else []
@@ -177,12 +173,14 @@ def _cell(value: Interval, place: int, runs: int) -> Cell:
     return Cell(number(value.mean), half, FEWER if value.n < runs else "", place)
 
 
-def _notes(block: Block, quantities: Sequence[Quantity], ranks: dict[str, Rank]) -> tuple[str, ...]:
+def _notes(block: Block, quantities: Sequence[Quantity], ranks: dict[str, Rank], bold: Bold) -> tuple[str, ...]:
     rows = {row.label: row for row in block.rows}
     seeds = {label: f"{wording.seeds(row.seeds)} (n = {len(row.records)})" for label, row in rows.items()}
     budgets = {label: wording.budget(row.records[0]) for label, row in rows.items()}
     diverged = sum(row.diverged for row in block.rows)
     fewer = any(0 < row.interval(q.name).n < len(row.records) for row in block.rows for q in quantities)
+    alone = any(not row.seeds[1:] for row in block.rows)
+    undefined = any(row.interval(q.name).n == 0 for row in block.rows for q in quantities)
     spread = "; ± is the half-width of the 95 % t-interval over seeds" if any(r.seeds[1:] for r in block.rows) else ""
     sentences = [
         f"Accuracies in percent, differences in points{spread}",
@@ -190,7 +188,10 @@ def _notes(block: Block, quantities: Sequence[Quantity], ranks: dict[str, Rank])
         f"Protocol {block.first.protocol}, {wording.shared(budgets)}",
         "; ".join(f"{q.title} is {q.name}" for q in quantities if q.name in DISPUTED),
         _tuning_note(block),
-        _contest_note(block, ranks),
+        _contest_note(block, ranks, bold),
+        unlike(block),
+        f"{MISSING} undefined, or not measured" if undefined else "",
+        "One seed has no interval: nothing says how far seeds differ" if alone else "",
         f"{FEWER} mean over the runs where it is defined, fewer than n" if fewer else "",
         f"{DIVERGED} {wording.count(diverged, 'run')} diverged: what was not measured counts as chance"
         if diverged
@@ -216,10 +217,10 @@ def _tuning_note(block: Block) -> str:
     return f"Tuning scores are {' or '.join(sorted(criteria))} on the tuning half, which no other column has seen"
 
 
-def _contest_note(block: Block, ranks: dict[str, Rank]) -> str:
+def _contest_note(block: Block, ranks: dict[str, Rank], bold: Bold) -> str:
     present = {row.strategy for row in block.rows}
     bounds = sorted(present & set(ranks), key=lambda name: ranks[name].value)
-    contest = "Best in bold, second underlined" if len(present - set(ranks)) > 1 else ""
+    contest = CONTESTS[bold] if len(present - set(ranks)) > 1 else ""
     verb = "are bounds" if len(bounds) > 1 else "is a bound"
     apart = f"{' and '.join(bounds)} {verb} and not ranked" if bounds else ""
     return "; ".join(filter(None, (contest, apart)))

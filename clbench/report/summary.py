@@ -32,6 +32,7 @@ from clbench.report.board import (
     headlines,
     number,
 )
+from clbench.report.contest import Bold
 from clbench.report.entry import Reported, Runs, gathered
 from clbench.report.grouping import Row, blocks
 from clbench.report.quantities import COSTS, of_probes
@@ -49,6 +50,7 @@ def render(
     upper_bound: str = "joint",
     lower_bound: str = "naive",
     columns: Sequence[str] = (),
+    bold: Bold = Bold.BEST,
     source: str = "these records",
 ) -> None:
     """Print one leaderboard per block of comparable runs.
@@ -60,6 +62,7 @@ def render(
         upper_bound: name of the strategy that is ruled off below and that intransigence is measured against.
         lower_bound: name of the strategy that is ruled off above.
         columns: metrics, or ``intransigence``.
+        bold: what stands in bold.
         source: where the records came from, for the message.
 
     Raises:
@@ -67,7 +70,7 @@ def render(
     """
     runs = gathered(reported)
     for block in blocks(runs, upper_bound, source):
-        shown = board(block, Bounds(upper_bound, lower_bound), columns)
+        shown = board(block, Bounds(upper_bound, lower_bound), columns, bold)
         console.print(Text(shown.title, style="bold"))
         console.print(_leaderboard(shown, console.width), crop=False)  # a narrow terminal breaks lines, none is lost
         console.print(Padding(Text("\n".join(shown.notes), style="dim"), (0, 0, 1, 1)))
@@ -103,6 +106,7 @@ def to_svg(
     upper_bound: str = "joint",
     lower_bound: str = "naive",
     columns: Sequence[str] = (),
+    bold: Bold = Bold.BEST,
     source: str = "these records",
 ) -> str:
     """The leaderboard of `render` as a picture that loads nothing from elsewhere.
@@ -111,7 +115,8 @@ def to_svg(
         ClbenchError: no evaluation run has come to an end.
     """
     console = Console(record=True, width=USUAL, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    render(reported, console, upper_bound=upper_bound, lower_bound=lower_bound, columns=columns, source=source)
+    names = {"upper_bound": upper_bound, "lower_bound": lower_bound}
+    render(reported, console, **names, columns=columns, bold=bold, source=source)
     # rich refers to web fonts on a public server; the reader's own monospaced font serves as well.
     return re.sub(r"@font-face\s*\{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
 

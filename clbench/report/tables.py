@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from clbench.errors import ClbenchError
 from clbench.report import wording
 from clbench.report.board import Board, Bounds, Cell, Line, board
+from clbench.report.contest import Bold
 from clbench.report.entry import Reported, Runs, gathered
 from clbench.report.frame import aggregated, commits
 from clbench.report.grouping import blocks
-from clbench.report.latex import latex_table
+from clbench.report.latex import PREAMBLE, latex_table, together
 
 FORMATS = ("csv", "latex", "markdown")
 
@@ -22,6 +23,7 @@ def report(
     upper_bound: str = "joint",
     lower_bound: str = "naive",
     columns: Sequence[str] = (),
+    bold: Bold = Bold.BEST,
     source: str = "these records",
     command: str = "clbench report",
 ) -> str:
@@ -34,6 +36,7 @@ def report(
         upper_bound: name of the strategy that is ruled off below and that intransigence is measured against.
         lower_bound: name of the strategy that is ruled off above.
         columns: metrics, or ``intransigence``, that Markdown and LaTeX show; CSV has all of them.
+        bold: what stands in bold.
         source: where the records came from, for the message.
         command: what made the report, for its head.
 
@@ -46,7 +49,7 @@ def report(
         return to_csv(reported, upper_bound, source)
     runs = gathered(reported)
     grouped = blocks(runs, upper_bound, source)
-    boards = [board(block, Bounds(upper_bound, lower_bound), columns) for block in grouped]
+    boards = [board(block, Bounds(upper_bound, lower_bound), columns, bold) for block in grouped]
     head = _head(runs, command)
     return _latex(boards, head) if format == "latex" else _markdown(boards, head)
 
@@ -71,9 +74,9 @@ def _head(runs: Runs, command: str) -> list[str]:
 
 
 def _latex(boards: Sequence[Board], head: Sequence[str]) -> str:
-    comments = [*head, r"Needs \usepackage{booktabs} in the preamble"]
+    comments = [*head, *PREAMBLE]
     lines = [f"% {line}" for text in comments for line in text.splitlines()]
-    return "\n".join(lines) + "\n\n" + "\n".join(latex_table(b, i + 1) for i, b in enumerate(boards))
+    return "\n".join(lines) + "\n\n" + "\n".join(latex_table(b, i + 1) for i, b in enumerate(together(boards)))
 
 
 def _markdown(boards: Sequence[Board], head: Sequence[str]) -> str:

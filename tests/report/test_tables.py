@@ -100,15 +100,15 @@ def test_latex_marks_best_and_second_as_markdown_does(records: list[Record]) -> 
     text = report(records, "latex")
     (good,) = [line for line in text.splitlines() if line.startswith(r"good\_one &")]
     (middle,) = [line for line in text.splitlines() if line.startswith("middle &")]
-    assert good.split(" & ")[3].startswith(r"$\mathbf{19.5 \pm ")
-    assert middle.split(" & ")[3].startswith(r"\underline{$29.5 \pm ")
+    assert good.split(" & ")[3].startswith(r"\bfseries 19.5 \pm ")
+    assert middle.split(" & ")[3].startswith(r"{\phantom{0}\underline{$29.5 \pm "), "as wide as the widest"
 
 
 @pytest.mark.parametrize("kind", ["latex", "markdown"])
 def test_bounds_are_never_marked(records: list[Record], kind: str) -> None:
     lines = [line for line in report(records, kind).splitlines() if line.lstrip("| ").startswith(("joint ", "naive "))]
     assert len(lines) == 2
-    assert not any(mark in line for line in lines for mark in ("**", "<u>", "mathbf", "underline"))
+    assert not any(mark in line for line in lines for mark in ("**", "<u>", "bfseries", "underline"))
 
 
 def test_bounds_are_ruled_off_in_latex_with_the_upper_one_last(records: list[Record]) -> None:
@@ -311,6 +311,22 @@ def test_latex_escapes_what_tex_would_act_upon() -> None:
     )
 
 
+def test_latex_numbers_are_what_siunitx_aligns(records: list[Record], make_record: Make) -> None:
+    text = report(
+        [*records, make_record([[5], [3, 100]], strategy="poor")], "latex", columns=["last_accuracy", "bwt_gem"]
+    )
+    spec = next(line for line in text.splitlines() if line.startswith(r"\begin{tabular}"))
+    assert re.findall(r"S\[table-format=([^\]]*)\]", spec) == ["2.1(2)", "-2.1(2)"]
+
+
+def test_leaderboards_of_the_same_columns_are_one_latex_table(records: list[Record], make_record: Make) -> None:
+    other = [make_record(scenario="cifar100", strategy=name) for name in ("a", "b")]
+    text = report([*records, *other], "latex")
+    assert text.count(r"\begin{tabular}") == 1
+    assert text.count(r"\itshape") == 2
+    assert text.index("cifar100") < text.index("Seeds 0 (n = 1)"), "what differs stands with its title"
+
+
 def test_latex_says_where_it_comes_from_and_what_it_needs(make_record: Make) -> None:
     text = report([make_record()], "latex", command="clbench report runs\n--format latex")
     comments = [line for line in text.splitlines() if line.startswith("%")]
@@ -335,7 +351,8 @@ def test_latex_compiles(records: list[Record], make_record: Make, tmp_path: Path
     odd = [make_record(strategy="100%_~^\\&#{$}", strategy_config={"a<b|": c}, seed=0) for c in ("±", "x_y")]
     diverged = make_record([], classes=[2] * 3, strategy="worst", status=Status.DIVERGED, selection=TUNED)
     text = report([*records, *odd, diverged], "latex")
-    document = "\n".join([r"\documentclass{article}\usepackage{booktabs}\begin{document}", text, r"\end{document}"])
+    preamble = r"\documentclass{article}\usepackage{booktabs,siunitx}\begin{document}"
+    document = "\n".join([preamble, text, r"\end{document}"])
     (tmp_path / "tables.tex").write_text(document, encoding="utf-8")
     options = [] if ENGINES[0] == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
     done = subprocess.run(
