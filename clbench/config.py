@@ -7,7 +7,7 @@ types and ranges. Each mistake becomes one `ConfigError` or `UnknownNameError`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -169,6 +169,32 @@ def started(strategy: Any, scenario: Any, named: Collection[str]) -> Any:
     source, _ = registries()["scenario"].load(registries()["scenario"].name_of(scenario))
     values = {name: v for name, v in starts(strategy, source.training).items() if name not in named}
     return with_values(strategy, values) if values else strategy
+
+
+def restored(kind: type[Any], plain: Mapping[str, Any]) -> Any:
+    """A config from the plain values that a record keeps of it.
+
+    Raises:
+        ConfigError: the config takes no such key or value.
+    """
+    empty = OmegaConf.structured(kind)
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(empty, _with_names(empty, plain)))
+    except (OmegaConfBaseException, KeyError) as error:
+        raise ConfigError(f"{kind.__name__} cannot be what the record says: {_one_line(error)}") from error
+
+
+def _with_names(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values with those of enums exchanged for the names that Hydra knows."""
+    found = {}
+    for key, value in plain.items():
+        node = _node(config, key)
+        if isinstance(node, EnumNode):
+            value = next((member.name for member in node.enum_type if member.value == value), value)
+        elif isinstance(value, dict) and OmegaConf.is_dict(node):
+            value = _with_names(node, value)
+        found[key] = value
+    return found
 
 
 def _for_hydra(words: list[str]) -> list[str]:

@@ -34,7 +34,7 @@ LAYERS = (
     ("executor",),
     ("executors", *PLUGINS),
     ("config",),
-    ("arms", "cli"),
+    ("again", "arms", "cli"),
 )
 ONLY = {
     "hydra": ("clbench.config",),
