@@ -16,7 +16,10 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "places", "rows", "suites", "world"),
+    (
+        *("registry", "space", "seeding", "record", "digest", "freezer"),
+        *("picture", "places", "reported", "rows", "suites", "world"),
+    ),
     ("metrics", "table", "environment", "search", "report", "scoring"),
     (
         *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
