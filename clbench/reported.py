@@ -48,7 +48,7 @@ class Reported:
         source: where a reader finds the number.
         read_how: how it came here; where it ends in "within X", it may be off by X.
         note: what else a reader should know.
-        place: file and line.
+        path, line: of the file that it was read from, the header being line 1.
     """
 
     paper: str
@@ -65,7 +65,13 @@ class Reported:
     source: str
     read_how: str
     note: str
-    place: str
+    path: Path
+    line: int
+
+    @property
+    def place(self) -> str:
+        """File and line, as messages name them."""
+        return f"{self.path}:{self.line}"
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -99,7 +105,7 @@ def read_file(path: Path) -> Iterator[Reported]:
             reader = csv.DictReader(file, strict=True)
             _check_header(path, reader.fieldnames or ())
             for cells in reader:
-                yield _row(cells, f"{path}:{reader.line_num}")
+                yield _row(cells, path, reader.line_num)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not CSV in UTF-8 ({error})") from error
 
@@ -128,7 +134,8 @@ def _check_header(path: Path, header: object) -> None:
         raise DataError(f"{path}:1: {what}; the columns are {', '.join(COLUMNS)}")
 
 
-def _row(cells: Mapping[str | None, Any], place: str) -> Reported:
+def _row(cells: Mapping[str | None, Any], path: Path, line: int) -> Reported:
+    place = f"{path}:{line}"
     if None in cells or None in cells.values():
         raise DataError(f"{place}: not {len(COLUMNS)} cells; put one that holds a comma into quotation marks")
     texts = {name: str(cells[name]).strip() for name in COLUMNS}
@@ -145,7 +152,8 @@ def _row(cells: Mapping[str | None, Any], place: str) -> Reported:
         "rounding": _half_a_unit(texts["value"]) + _reading_error(texts["read_how"]),
         "spread": _number(texts["spread"], "spread", place, least=0) if texts["spread"] else None,
         "n": _count(texts["n"], place) if texts["n"] else None,
-        "place": place,
+        "path": path,
+        "line": line,
     }
     return Reported(**texts | parsed)
 

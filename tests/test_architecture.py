@@ -20,7 +20,7 @@ LAYERS = (
         *("registry", "space", "seeding", "record", "digest", "freezer"),
         *("picture", "places", "reported", "rows", "suites", "world"),
     ),
-    ("metrics", "table", "environment", "search", "report", "scoring"),
+    ("metrics", "table", "environment", "search", "comparison", "report", "scoring"),
     (
         *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
         *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
