@@ -37,7 +37,7 @@ LAYERS = (
     ("executor",),
     ("executors", *PLUGINS),
     ("config",),
-    ("arms", "cli"),
+    ("arms", "cli", "pytest_plugin"),
 )
 ONLY = {
     "hydra": ("clbench.config",),
@@ -56,6 +56,7 @@ ONLY = {
     "rapidfuzz": ("clbench.scoring",),
     "datasets": ("clbench.rows",),
     "lm_eval": ("clbench.harness",),
+    "pytest": ("clbench.pytest_plugin",),
 }
 """Packages that only some modules may import."""
 

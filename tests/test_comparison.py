@@ -129,7 +129,7 @@ def test_runs_are_set_beside_the_row_that_they_answer(make_record: MakeRecord, v
         ({"metric": "seen_accuracy_after_3"}, "seen_accuracy_after_3 is not defined for these runs"),
     ],
 )
-def test_what_is_missing_is_said(make_record: MakeRecord, cells: dict[str, str], reason: str) -> None:
+def test_what_is_missing_is_said(make_record: MakeRecord, cells: dict[str, Any], reason: str) -> None:
     found = only(compare([published(**cells)], runs(make_record, [70, 72])))
     assert found.verdict is Verdict.MISSING
     assert found.reason.startswith(reason)
