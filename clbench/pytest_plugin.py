@@ -92,10 +92,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Compare, where runs are given, and see to it that the published numbers are collected.
 
     Raises:
-        pytest.UsageError: runs or published numbers cannot be read.
+        pytest.UsageError: runs or published numbers cannot be read, or the numbers are given without runs.
     """
     config.addinivalue_line("markers", "published: meets published numbers")
     if not config.getoption("clbench_runs"):
+        if config.getoption("clbench_reported"):
+            raise pytest.UsageError("--clbench-reported goes with --clbench-runs FOLDER, the output of `clbench run`")
         return
     from clbench import record
     from clbench.comparison import compare

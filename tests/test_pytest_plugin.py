@@ -89,6 +89,7 @@ def test_a_csv_of_one_s_own_is_compared(project: pytest.Pytester) -> None:
     ("words", "message"),
     [
         (("--clbench-runs=nowhere",), "ERROR: no folder 'nowhere' to read runs from*"),
+        (("--clbench-reported=results/reported",), "ERROR: --clbench-reported goes with --clbench-runs FOLDER*"),
         (("--clbench-runs=runs", "--clbench-reported=nowhere"), "ERROR: no CSV of published numbers in*nowhere*"),
         (("--clbench-runs=runs", "--clbench-reported=bad.csv"), "ERROR: *bad.csv:2: value must be a plain number*"),
     ],
