@@ -16,8 +16,11 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
-    ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "places", "rows", "suites", "world"),
-    ("metrics", "table", "environment", "search", "report", "scoring"),
+    (
+        *("registry", "space", "seeding", "record", "digest", "freezer"),
+        *("picture", "places", "reported", "rows", "suites", "world"),
+    ),
+    ("metrics", "table", "environment", "search", "comparison", "report", "scoring"),
     (
         *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
         *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
@@ -34,7 +37,7 @@ LAYERS = (
     ("executor",),
     ("executors", *PLUGINS),
     ("config",),
-    ("again", "arms", "cli"),
+    ("again", "arms", "cli", "pytest_plugin"),
 )
 ONLY = {
     "hydra": ("clbench.config",),
@@ -53,6 +56,7 @@ ONLY = {
     "rapidfuzz": ("clbench.scoring",),
     "datasets": ("clbench.rows",),
     "lm_eval": ("clbench.harness",),
+    "pytest": ("clbench.pytest_plugin",),
 }
 """Packages that only some modules may import."""
 
