@@ -53,6 +53,7 @@ ONLY = {
     "rapidfuzz": ("clbench.scoring",),
     "datasets": ("clbench.rows",),
     "lm_eval": ("clbench.harness",),
+    "matplotlib": ("clbench.report.figures",),
 }
 """Packages that only some modules may import."""
 
@@ -132,7 +133,10 @@ def test_a_plugin_folder_cannot_be_imported_under_another_name(folder: str) -> N
 
 @pytest.mark.parametrize(
     "words",
-    ["['--help']", "['list']", "['report', '--help']", "['convert', '--help']", "['run', 'strategi=naive', '-x']"],
+    [
+        *("['--help']", "['list']", "['report', '--help']", "['convert', '--help']"),
+        "['run', 'strategi=naive', '-x']",
+    ],
 )
 def test_the_command_line_starts_without_torch(words: str) -> None:
     code = f"""
@@ -142,7 +146,8 @@ try:
     run({words})
 except SystemExit:
     pass
-print(sorted({{'torch', 'hydra', 'optuna', 'pandas', 'sklearn', 'transformers'}} & set(sys.modules)))
+heavy = {{'torch', 'hydra', 'optuna', 'pandas', 'sklearn', 'transformers', 'matplotlib', 'jinja2'}}
+print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
