@@ -134,7 +134,7 @@ def test_a_plugin_folder_cannot_be_imported_under_another_name(folder: str) -> N
 @pytest.mark.parametrize(
     "words",
     [
-        *("['--help']", "['list']", "['report', '--help']", "['convert', '--help']"),
+        *("['--help']", "['list']", "['report', '--help']", "['plot', '--help']", "['convert', '--help']"),
         "['run', 'strategi=naive', '-x']",
     ],
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
+from clbench.report import wording
 from clbench.report.board import Board, Cell, Line, broken
 
 ESCAPES = {
@@ -41,7 +41,7 @@ def latex_table(board: Board, number: int) -> str:
         r"\centering",
         r"\setlength{\belowcaptionskip}{6pt}",
         rf"\caption{{{escape(f'{board.title}. ' + ' '.join(board.notes))}}}",
-        rf"\label{{tab:{_slug(board.title)}-{number}}}",
+        rf"\label{{tab:{wording.slug(board.title)}-{number}}}",
         r"\footnotesize",
         r"\setlength{\tabcolsep}{3pt}",
         rf"\begin{{tabular}}{{@{{}}l{'r' * (len(board.heads) - 1)}@{{}}}}",
@@ -81,7 +81,3 @@ def _cell(cell: Cell) -> str:
     value = rf"{cell.mean} \pm {cell.half}" if cell.half else cell.mean
     marked = {1: rf"$\mathbf{{{value}}}$", 2: rf"\underline{{${value}$}}"}.get(cell.place, f"${value}$")
     return marked + escape(cell.fewer)
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

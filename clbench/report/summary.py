@@ -217,7 +217,7 @@ def _hyperparameters(row: Row) -> Group:
     adapter = record.model_config.get("adapter", {})
     shown = record.strategy_config | ({"adapter": adapter} if adapter.get("rank") else {})
     values = " ".join(f"{name}={short(value)}" for name, value in wording.flat(shown).items())
-    return Group(Text(_choice(row), style="bold"), Padding(Text(values), (0, 0, 0, 1)))
+    return Group(Text(choice(row), style="bold"), Padding(Text(values), (0, 0, 0, 1)))
 
 
 def short(value: object) -> str:
@@ -227,7 +227,8 @@ def short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _choice(row: Row) -> str:
+def choice(row: Row) -> str:
+    """How a row's hyper-parameters were chosen, in one line."""
     selection = row.records[0].selection
     if selection.tuning_score is None:
         return "Hyper-parameters as given, not tuned"

@@ -46,7 +46,7 @@ def report(
     grouped = blocks(records, upper_bound, source)
     boards = [board(block, Bounds(upper_bound, lower_bound), columns) for block in grouped]
     reported = [record for block in grouped for record in block.records]
-    head = _head(reported, unfinished(records), command)
+    head = provenance(reported, unfinished(records), command)
     return _latex(boards, head) if format == "latex" else _markdown(boards, head)
 
 
@@ -62,7 +62,7 @@ def to_csv(records: Sequence[Record], upper_bound: str = "joint", source: str = 
     return str(aggregated(records, upper_bound, source).to_csv(index=False, lineterminator="\n"))
 
 
-def _head(reported: Sequence[Record], left_out: int, command: str) -> list[str]:
+def provenance(reported: Sequence[Record], left_out: int, command: str) -> list[str]:
     """What made the report, from what, and what it leaves out."""
     runs = f"From {wording.count(len(reported), 'evaluation run')}, commit {', '.join(commits(reported))}"
     gap = [f"Left out: {wording.count(left_out, 'unfinished run')}"] if left_out else []
