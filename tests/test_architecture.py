@@ -54,6 +54,7 @@ ONLY = {
     "datasets": ("clbench.rows",),
     "lm_eval": ("clbench.harness",),
     "matplotlib": ("clbench.report.figures",),
+    "jinja2": ("clbench.report.page",),
 }
 """Packages that only some modules may import."""
 

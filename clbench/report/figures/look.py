@@ -44,6 +44,7 @@ STYLE: dict[str, Any] = {
     "grid.color": GRID,
     "grid.linewidth": 0.5,
     "lines.linewidth": 1.3,
+    "text.parse_math": False,  # names are no formulas, whatever is in them
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
@@ -190,4 +191,5 @@ def written(drawing: Drawing, kind: str) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         drawing.figure.savefig(buffer, format=kind, metadata=dates[kind])
-    return buffer.getvalue()
+    family = b"font-family: 'DejaVu Sans'"
+    return buffer.getvalue().replace(family, family + b", sans-serif") if kind == "svg" else buffer.getvalue()
