@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from clbench.metrics import Quantity, interval
 from clbench.report import wording
-from clbench.report.board import number
+from clbench.report.board import broken, number
 from clbench.report.figures.look import (
     LINE,
     PAPER,
@@ -45,7 +45,7 @@ def probes_before_after(shown: Scene) -> Drawn:
     drawn = chosen[:FIT]
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "x"}):
         tall = [LINE * len(broken_label(row.label).splitlines()) + 0.06 for row in shown.rows]
-        figure = new_figure(2.6 + 1.35 * len(drawn), 0.9 + sum(tall))
+        figure = new_figure(2.4 + min(1.35 * len(drawn), 4), 1.0 + sum(tall))
         panels = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
         heights = _heights(tall)
         for axes, quantity in zip(panels, drawn, strict=True):
@@ -78,7 +78,7 @@ def _panel(axes: Axes, quantity: Quantity, shown: Scene, heights: Sequence[float
         look = {"color": style.colour, "marker": style.marker, "markersize": 4.5, "linestyle": "", "zorder": 3}
         axes.plot([before], [height], markerfacecolor=PAPER, **look)
         axes.plot([after], [height], label=row.label, **look)
-    axes.set_title(quantity.label)
+    axes.set_title("\n".join(broken(quantity.label)))
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel(quantity.unit or "perplexity")
