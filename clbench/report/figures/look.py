@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -28,7 +28,7 @@ FORMATS = ("pdf", "png", "svg")
 BOUNDS = Bounds()
 WRAPPED = 34  # characters of a line of a legend
 LINE = 0.135  # inches of a line of a legend
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
     "font.size": 8,
     "axes.titlesize": 8,
@@ -62,12 +62,15 @@ STYLE: dict[str, Any] = {
 }
 
 
+Line: TypeAlias = Literal["-", ":", "--"]
+
+
 class Style(NamedTuple):
     """What tells a row from the others."""
 
     colour: str
     marker: str
-    line: str
+    line: Line
 
 
 class Skipped(NamedTuple):
@@ -134,7 +137,7 @@ def scene(block: Block, bounds: Bounds = BOUNDS, columns: Sequence[str] = ()) ->
         label: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], "-") for i, label in enumerate(contestants)
     }
     apart = sorted(ranks.keys() - styles.keys())
-    lines = {Rank.LOWER_BOUND: ":", Rank.UPPER_BOUND: "--"}
+    lines: dict[Rank, Line] = {Rank.LOWER_BOUND: ":", Rank.UPPER_BOUND: "--"}
     styles |= {label: Style(BOUND, MARKERS[i % len(MARKERS)], lines[ranks[label]]) for i, label in enumerate(apart)}
     return Scene(tuple(rows[label] for label in ranks), styles, shown.quantities, frozenset(apart))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -75,7 +76,13 @@ def _panel(axes: Axes, quantity: Quantity, shown: Scene, heights: Sequence[float
         axes.plot([before, after], [height] * 2, color=style.colour, linewidth=1.1, zorder=2)
         dots = ends[:, 1]
         axes.plot(dots, [height] * len(dots), ".", color=style.colour, alpha=0.55, markersize=3, markeredgewidth=0)
-        look = {"color": style.colour, "marker": style.marker, "markersize": 4.5, "linestyle": "", "zorder": 3}
+        look: dict[str, Any] = {
+            "color": style.colour,
+            "marker": style.marker,
+            "markersize": 4.5,
+            "linestyle": "",
+            "zorder": 3,
+        }
         axes.plot([before], [height], markerfacecolor=PAPER, **look)
         axes.plot([after], [height], label=row.label, **look)
     axes.set_title("\n".join(broken(quantity.label)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -141,7 +142,12 @@ def _axes(shown: Scene, points: Sequence[Point]) -> tuple[Figure, Axes]:
         x, y = zip(*point.seeds, strict=True)
         if len(point.seeds) > 1:
             axes.plot(x, y, ".", color=style.colour, alpha=0.6, markersize=4.5, markeredgewidth=0, zorder=2)
-        look = {"color": style.colour, "marker": style.marker, "markeredgecolor": PAPER, "markeredgewidth": 0.6}
+        look: dict[str, Any] = {
+            "color": style.colour,
+            "marker": style.marker,
+            "markeredgecolor": PAPER,
+            "markeredgewidth": 0.6,
+        }
         axes.plot([point.x], [point.y], linestyle="", markersize=7, zorder=3, label=point.row.label, **look)
     axes.margins(0.12)
     return figure, axes

@@ -41,7 +41,7 @@ def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("kind", DICHROMATS)
 def test_colours_are_told_apart_by_everybody(kind: str) -> None:
-    seen = [lab(np.clip(DICHROMATS[kind] @ linear(colour), 0, 1)) for colour in (*COLOURS, BOUND)]
+    seen = [lab(np.clip(np.array(DICHROMATS[kind]) @ linear(colour), 0, 1)) for colour in (*COLOURS, BOUND)]
     assert min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(seen, 2)) > 20
 
 

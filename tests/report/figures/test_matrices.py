@@ -14,10 +14,10 @@ def test_maps_are_the_mean_matrices_in_the_order_of_the_board(images: Scene) -> 
     drawing = drawn(accuracy_matrices(images))
     maps = {axes.get_title(): axes.images[0].get_array() for axes in drawing.figure.axes if axes.images}
     assert list(maps) == ["naive", "replay", "ewc", "joint"]
-    expected = [[90, np.nan, np.nan], [61, 80, np.nan], [61, 68, 86]]
+    expected: list[list[float]] = [[90, np.nan, np.nan], [61, 80, np.nan], [61, 68, 86]]
     found = maps["replay"]
     assert found is not None
-    np.testing.assert_allclose(np.ma.filled(found, np.nan), expected)
+    np.testing.assert_allclose(np.asarray(np.ma.filled(found, np.nan), np.float64), expected)
     assert drawing.numbers.rows[1] == ("replay", "61.0", "68.0", "86.0")
 
 
