@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from clbench.metrics import Interval
@@ -17,6 +18,7 @@ from clbench.report.figures.look import (
     Numbers,
     Scene,
     Skipped,
+    Style,
     add_legend,
     legend_height,
     new_figure,
@@ -43,25 +45,8 @@ def accuracy_curves(shown: Scene) -> Drawn:
         figure = new_figure(6.4, max(3.4, legend_height(shown.rows)))
         axes = figure.subplots()
         for row in shown.rows:
-            style, values = shown.styles[row.label], means[row.label]
-            places = [moment for moment, _ in values]
-            axes.fill_between(
-                places,
-                [value.low for _, value in values],
-                [value.high for _, value in values],
-                color=style.colour,
-                alpha=0.18 if len(shown.rows) <= CROWDED else 0.07,
-                linewidth=0,
-            )
-            axes.plot(
-                places,
-                [value.mean for _, value in values],
-                color=style.colour,
-                linestyle=style.line,
-                marker=style.marker if len(moments) <= MARKED else "",
-                markersize=4,
-                label=row.label,
-            )
+            marked, paler = len(moments) <= MARKED, len(shown.rows) > CROWDED
+            _draw(axes, row.label, shown.styles[row.label], means[row.label], marked, paler)
         axes.set_xlabel("Experiences learnt")
         axes.set_ylabel("Accuracy on experiences so far (%)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -69,6 +54,16 @@ def accuracy_curves(shown: Scene) -> Drawn:
         axes.set_ylim(max(low, -2), min(high, 102))
         add_legend(figure, shown, lines=True)
     return Drawing(figure, _caption(shown), _numbers(means, moments))
+
+
+def _draw(axes: Axes, label: str, style: Style, values: Moments, marked: bool, paler: bool) -> None:
+    """One row's band and curve."""
+    places = [moment for moment, _ in values]
+    low, high = [value.low for _, value in values], [value.high for _, value in values]
+    axes.fill_between(places, low, high, color=style.colour, alpha=0.07 if paler else 0.18, linewidth=0)
+    means = [value.mean for _, value in values]
+    marker = style.marker if marked else ""
+    axes.plot(places, means, style.line, color=style.colour, marker=marker, markersize=4, label=label)
 
 
 def _measured(values: list[Interval]) -> Moments:

@@ -11,7 +11,7 @@ from clbench.record import Record
 from clbench.report import wording
 from clbench.report.board import ACCESS, MISSING, TUNING_SCORE, Board, Bounds, Cell, board, number
 from clbench.report.figures.catalogue import FIGURES, drawings
-from clbench.report.figures.look import Numbers, Skipped
+from clbench.report.figures.look import Drawing, Numbers, Skipped
 from clbench.report.grouping import Block, Row
 from clbench.report.heat import colours, mean_matrix
 from clbench.report.heat import shown as spaced
@@ -111,14 +111,18 @@ def sheet(block: Block, name: str, bounds: Bounds, columns: Sequence[str]) -> Sh
     groups = tuple(tuple(_line(laid, line.label, rows[line.label]) for line in group) for group in laid.groups)
     found = drawings(block, bounds, columns, DRAWN)
     pictures = tuple(
-        Picture(FIGURES[key][0], inline_svg(drawn, f"{name}-{key}", f"{FIGURES[key][0]}. {drawn.caption}"), *drawn_text)
+        _picture(FIGURES[key][0], f"{name}-{key}", drawn)
         for key, drawn in found.items()
-        if not isinstance(drawn, Skipped) and (drawn_text := (drawn.caption, drawn.numbers))
+        if not isinstance(drawn, Skipped)
     )
     skipped = tuple((FIGURES[key][0], drawn.reason) for key, drawn in found.items() if isinstance(drawn, Skipped))
     several = len(block.first.experiences) > 1
     matrices = tuple(_matrix(rows[line.label]) for group in groups for line in group if several)
     return Sheet(name, laid, _columns(laid), groups, pictures, skipped, matrices)
+
+
+def _picture(title: str, name: str, drawn: Drawing) -> Picture:
+    return Picture(title, inline_svg(drawn, name, f"{title}. {drawn.caption}"), drawn.caption, drawn.numbers)
 
 
 def _columns(laid: Board) -> tuple[Column, ...]:
