@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import Any
 
 from clbench.metrics import Interval, interval, seen_accuracy
-from clbench.record import Phase, Record, Status
+from clbench.record import Record
 from clbench.report import wording
+from clbench.report.entry import Reportable, gathered
 from clbench.report.grouping import Row, blocks
 from clbench.report.quantities import QUANTITIES
 from clbench.reported import Conditions, Reported, conditions
@@ -76,10 +77,10 @@ class Comparison:
         return math.nan if self.measured is None else self.measured.mean - self.reported.value
 
 
-def compare(reported: Iterable[Reported], records: Iterable[Record]) -> tuple[Comparison, ...]:
+def compare(reported: Iterable[Reported], measured: Reportable) -> tuple[Comparison, ...]:
     """Every published number beside the evaluation runs that have come to an end."""
-    finished = [r for r in records if r.phase is Phase.EVALUATION and r.status is not Status.RUNNING]
-    groups = [row for block in blocks(finished) for row in block.rows] if finished else []
+    runs = gathered(measured)
+    groups = [row for block in blocks(runs) for row in block.rows] if runs.entries else []
     described = [(row, _described(row.records[0])) for row in groups]
     return tuple(_compared(row, described) for row in reported)
 
@@ -176,7 +177,7 @@ def _told(found: Conditions, field: str) -> str:
 def _values(metric: str, row: Row) -> Sequence[float]:
     """The metric of each seed's run; NaN where it is not defined."""
     if found := CURVE.fullmatch(metric):
-        curves = [seen_accuracy(record) for record in row.records]
+        curves = [seen_accuracy(record) for record in row.whole()]
         after = int(found[1])
         return [float(curve[after - 1]) if after <= len(curve) else math.nan for curve in curves]
     return row.values.get(metric, (math.nan,) * len(row.records))

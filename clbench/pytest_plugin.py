@@ -99,13 +99,13 @@ def pytest_configure(config: pytest.Config) -> None:
         if config.getoption("clbench_reported"):
             raise pytest.UsageError("--clbench-reported goes with --clbench-runs FOLDER, the output of `clbench run`")
         return
-    from clbench import record
     from clbench.comparison import compare
+    from clbench.report import index
     from clbench.reported import read
 
     place = _place(config)
     try:
-        config.stash[COMPARISONS] = compare(read(place), record.find(config.getoption("clbench_runs")))
+        config.stash[COMPARISONS] = compare(read(place), index.read(config.getoption("clbench_runs")))
     except ClbenchError as error:
         raise pytest.UsageError(str(error)) from error
     named = [(config.invocation_params.dir / word.split("::")[0]).resolve() for word in config.args]

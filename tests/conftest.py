@@ -32,7 +32,7 @@ class MakeRecord(Protocol):
     ) -> Record: ...
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record() -> MakeRecord:
     """Makes a record of right answers: one row per experience learnt, as long as what was measured; 100 tests each."""
     return _make

@@ -57,6 +57,8 @@ ONLY = {
     "datasets": ("clbench.rows",),
     "lm_eval": ("clbench.harness",),
     "pytest": ("clbench.pytest_plugin",),
+    "matplotlib": ("clbench.report.figures",),
+    "jinja2": ("clbench.report.page",),
 }
 """Packages that only some modules may import."""
 
@@ -136,7 +138,10 @@ def test_a_plugin_folder_cannot_be_imported_under_another_name(folder: str) -> N
 
 @pytest.mark.parametrize(
     "words",
-    ["['--help']", "['list']", "['report', '--help']", "['convert', '--help']", "['run', 'strategi=naive', '-x']"],
+    [
+        *("['--help']", "['list']", "['report', '--help']", "['plot', '--help']", "['convert', '--help']"),
+        "['run', 'strategi=naive', '-x']",
+    ],
 )
 def test_the_command_line_starts_without_torch(words: str) -> None:
     code = f"""
@@ -146,7 +151,8 @@ try:
     run({words})
 except SystemExit:
     pass
-print(sorted({{'torch', 'hydra', 'optuna', 'pandas', 'sklearn', 'transformers'}} & set(sys.modules)))
+heavy = {{'torch', 'hydra', 'optuna', 'pandas', 'sklearn', 'transformers', 'matplotlib', 'jinja2'}}
+print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -1,4 +1,4 @@
-"""Make tables of finished runs: for the terminal, as CSV, LaTeX, Markdown or SVG."""
+"""Make tables of finished runs: for the terminal, as CSV, LaTeX, Markdown, SVG or a web page."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 EXAMPLES = """examples:
   clbench report runs                          a table in the terminal
   clbench report runs --format latex > table.tex
+  clbench report runs --format html > page.html          tables and figures in one file, to open in a browser
   clbench report mine yours --format csv       two people's runs together
   clbench report runs --columns last_accuracy bwt_gem intransigence
 
@@ -26,7 +27,7 @@ def run(words: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", nargs="+", type=Path, help="output folders of `clbench run`")
-    parser.add_argument("--format", default="table", choices=["table", "csv", "latex", "markdown", "svg"])
+    parser.add_argument("--format", default="table", choices=["table", "csv", "latex", "markdown", "svg", "html"])
     parser.add_argument("--columns", nargs="+", metavar="METRIC", help="what tables show; see clbench/metrics.py")
     parser.add_argument(
         "--bold",
@@ -53,6 +54,10 @@ def run(words: list[str]) -> int:
         print(f"clbench: {sentence}", file=sys.stderr)
     if asked.format == "svg":
         sys.stdout.write(summary.to_svg(runs, title=command, columns=columns, bold=bold, source=source))
+    elif asked.format == "html":
+        from clbench.report.page.page import to_html
+
+        sys.stdout.write(to_html(runs, columns=columns, bold=bold, source=source, command=command))
     else:
         sys.stdout.write(tables.report(runs, asked.format, columns=columns, bold=bold, source=source, command=command))
     return 0

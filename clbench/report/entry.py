@@ -116,11 +116,11 @@ class Runs:
         return (*begun, *(f"Left out: {fault}" for fault in self.faults))
 
 
-Reported: TypeAlias = "Runs | Iterable[Record]"
+Reportable: TypeAlias = "Runs | Iterable[Record]"
 """What reports can be made of: runs that were found on disk, or records at hand."""
 
 
-def gathered(reported: Reported) -> Runs:
+def gathered(reported: Reportable) -> Runs:
     """Records at hand as `Runs`; tuning runs are left out without a word."""
     if isinstance(reported, Runs):
         return reported

@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 
 from clbench.record import Record, Setting
-from clbench.report.entry import Reported
+from clbench.report.entry import Reportable
 from clbench.report.grouping import Block, Row, blocks
 
 
-def runs(reported: Reported, upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
+def runs(reported: Reportable, upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
     """One row per evaluation run that has come to an end; metrics and costs are columns, undefined ones NaN.
 
     Args:
@@ -36,7 +36,7 @@ def runs(reported: Reported, upper_bound: str = "joint", source: str = "these re
     return pd.DataFrame(rows)
 
 
-def aggregated(reported: Reported, upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
+def aggregated(reported: Reportable, upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
     """One row per group of seeds and quantity: mean, sample std, limits of the 95 % t-interval, n defined values.
 
     Args:

@@ -18,7 +18,7 @@ from clbench.errors import ClbenchError
 from clbench.metrics import INTRANSIGENCE, Interval, Quantity, interval
 from clbench.record import Record, Status
 from clbench.report import wording
-from clbench.report.entry import Entry, Reported, adapter, block_fields, gathered, how, row_fields
+from clbench.report.entry import Entry, Reportable, adapter, block_fields, gathered, how, row_fields
 from clbench.report.quantities import QUANTITIES, of_probes
 
 
@@ -104,7 +104,7 @@ class Block:
         return tuple(record for row in self.rows for record in row.records)
 
 
-def blocks(reported: Reported, upper_bound: str = "joint", source: str = "these records") -> tuple[Block, ...]:
+def blocks(reported: Reportable, upper_bound: str = "joint", source: str = "these records") -> tuple[Block, ...]:
     """Group the evaluation runs that have come to an end.
 
     Args:

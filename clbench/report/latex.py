@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,7 +83,7 @@ def latex_table(sheet: Sheet, number: int) -> str:
         NUMBERS,
         r"\setlength{\belowcaptionskip}{6pt}",
         rf"\caption{{{escape(sheet.caption)}}}",
-        rf"\label{{tab:{_slug(sheet.boards[0].title)}-{number}}}",
+        rf"\label{{tab:{wording.slug(sheet.boards[0].title)}-{number}}}",
         r"\footnotesize",
         r"\setlength{\tabcolsep}{3pt}",
         rf"\begin{{tabular}}{{@{{}}l{''.join(map(str, formats))}{'r' * extras}@{{}}}}",
@@ -183,7 +182,3 @@ def _cell(cell: Cell, form: _Format) -> str:
 
 def _phantom(digits: int) -> str:
     return rf"\phantom{{{'0' * digits}}}" if digits else ""
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

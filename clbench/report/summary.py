@@ -33,7 +33,7 @@ from clbench.report.board import (
     number,
 )
 from clbench.report.contest import Bold
-from clbench.report.entry import Reported, Runs, gathered
+from clbench.report.entry import Reportable, Runs, gathered
 from clbench.report.grouping import Row, blocks
 from clbench.report.quantities import COSTS, of_probes
 
@@ -44,7 +44,7 @@ PLACES = {1: "bold green", 2: "underline"}
 
 
 def render(
-    reported: Reported,
+    reported: Reportable,
     console: Console,
     *,
     upper_bound: str = "joint",
@@ -100,7 +100,7 @@ def show_runs(records: Sequence[Record], console: Console, folder: Path) -> None
 
 
 def to_svg(
-    reported: Reported,
+    reported: Reportable,
     *,
     title: str = "clbench report",
     upper_bound: str = "joint",
@@ -226,7 +226,7 @@ def _hyperparameters(row: Row) -> Group:
     adapter = record.model_config.get("adapter", {})
     shown = record.strategy_config | ({"adapter": adapter} if adapter.get("rank") else {})
     values = " ".join(f"{name}={short(value)}" for name, value in wording.flat(shown).items())
-    return Group(Text(_choice(row), style="bold"), Padding(Text(values), (0, 0, 0, 1)))
+    return Group(Text(choice(row), style="bold"), Padding(Text(values), (0, 0, 0, 1)))
 
 
 def short(value: object) -> str:
@@ -236,7 +236,8 @@ def short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _choice(row: Row) -> str:
+def choice(row: Row) -> str:
+    """How a row's hyper-parameters were chosen, in one line."""
     selection = row.records[0].selection
     if selection.tuning_score is None:
         return "Hyper-parameters as given, not tuned"

@@ -8,7 +8,7 @@ from clbench.errors import ClbenchError
 from clbench.report import wording
 from clbench.report.board import Board, Bounds, Cell, Line, board
 from clbench.report.contest import Bold
-from clbench.report.entry import Reported, Runs, gathered
+from clbench.report.entry import Reportable, Runs, gathered
 from clbench.report.frame import aggregated, commits
 from clbench.report.grouping import blocks
 from clbench.report.latex import PREAMBLE, latex_table, together
@@ -17,7 +17,7 @@ FORMATS = ("csv", "latex", "markdown")
 
 
 def report(
-    reported: Reported,
+    reported: Reportable,
     format: str,
     *,
     upper_bound: str = "joint",
@@ -50,11 +50,11 @@ def report(
     runs = gathered(reported)
     grouped = blocks(runs, upper_bound, source)
     boards = [board(block, Bounds(upper_bound, lower_bound), columns, bold) for block in grouped]
-    head = _head(runs, command)
+    head = provenance(runs, command)
     return _latex(boards, head) if format == "latex" else _markdown(boards, head)
 
 
-def to_csv(reported: Reported, upper_bound: str = "joint", source: str = "these records") -> str:
+def to_csv(reported: Reportable, upper_bound: str = "joint", source: str = "these records") -> str:
     """One line per group of seeds and metric, numbers in full precision.
 
     ``pandas.read_csv(..., engine="python")`` gives the very same floats back; the default engine of older versions
@@ -66,7 +66,7 @@ def to_csv(reported: Reported, upper_bound: str = "joint", source: str = "these 
     return str(aggregated(reported, upper_bound, source).to_csv(index=False, lineterminator="\n"))
 
 
-def _head(runs: Runs, command: str) -> list[str]:
+def provenance(runs: Runs, command: str) -> list[str]:
     """What made the report, from what, and what it leaves out."""
     made = commits(entry.record for entry in runs.entries)
     reported = f"From {wording.count(len(runs.entries), 'evaluation run')}, commit {', '.join(made)}"

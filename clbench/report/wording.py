@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -82,6 +83,11 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 def count(n: int, thing: str) -> str:
     """``3 runs``, ``1 run``."""
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def slug(text: str) -> str:
+    """Text for names of files and for labels: lower-case letters, digits and single dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def seeds(values: Iterable[int]) -> str:

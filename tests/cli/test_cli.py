@@ -49,6 +49,11 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
         assert report.returncode == 0, report.stderr
         assert text in report.stdout
         assert report.stderr == ""
+    plots = clbench("plot", "runs", "--output", "drawn", "--format", "svg", cwd=tmp_path)
+    assert (plots.returncode, plots.stderr) == (0, "")
+    drawn = sorted(path.relative_to(tmp_path) for path in (tmp_path / "drawn").iterdir())
+    assert len(drawn) == 4
+    assert {f"  {path}" for path in drawn} < set(plots.stdout.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -135,6 +140,7 @@ def test_a_study_from_plan_to_tables(tmp_path: Path) -> None:
         (("run", "--fast"), "unknown option '--fast'"),
         (("convert", "/no/ckpt.pt", "t.bin", "model"), "no weights file '/no/ckpt.pt'"),
         (("report", "/no/folder"), "no folder '/no/folder' to read runs from"),
+        (("plot", "/no/folder"), "no folder '/no/folder' to read runs from"),
     ],
 )
 def test_a_mistake_gets_one_line_and_status_2(
@@ -277,7 +283,7 @@ def test_an_empty_folder_has_nothing_to_report(tmp_path: Path) -> None:
 
 def test_help_teaches(tmp_path: Path) -> None:
     overview = clbench("--help", cwd=tmp_path).stdout
-    assert {"run", "list", "report", "data", "convert"} <= set(overview.split())
+    assert {"run", "list", "report", "plot", "data", "convert"} <= set(overview.split())
     shown = clbench("run", "--help", "strategy=ewc", cwd=tmp_path).stdout
     assert re.search(
         r"strategy\.strength=10\.0 +stiffness.*\[searched: 0\.1 to 10000, logarithmically\]", shown, re.DOTALL
