@@ -7,11 +7,13 @@ BIN := .venv/bin
 run: .venv/installed
 	$(BIN)/clbench run strategy=naive,hft
 
+# One process per core, so one thread each.
+test: export OMP_NUM_THREADS = 1
 test: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
