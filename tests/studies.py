@@ -33,9 +33,11 @@ def streams(study: Path, output: Path) -> Iterator[tuple[Run, str]]:
 @contextlib.contextmanager
 def here(folder: Path) -> Iterator[None]:
     """As if in the checkout's root, with the converted stories260K in it where its weights are at hand."""
-    (folder / "results").symlink_to(ROOT / "results")
     data = os.environ.get("CLBENCH_DATA")
-    if data and (Path(data) / "weights" / "stories260K.pt").exists():
+    begun = (folder / "results").exists()
+    if not begun:
+        (folder / "results").symlink_to(ROOT / "results")
+    if not begun and data and (Path(data) / "weights" / "stories260K.pt").exists():
         weights = Path(data) / "weights"
         convert(weights / "stories260K.pt", weights / "tok512.json", folder / "stories260K")
     before = Path.cwd()
