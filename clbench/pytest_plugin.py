@@ -139,7 +139,10 @@ def _tested(terminalreporter: pytest.TerminalReporter) -> Iterator[object]:
 
 
 def _of(config: pytest.Config, path: Path) -> list[Comparison]:
-    return [found for found in config.stash.get(COMPARISONS, ()) if found.reported.path == path.resolve()]
+    if path.suffix != ".csv":
+        return []
+    resolved = path.resolve()
+    return [found for found in config.stash.get(COMPARISONS, ()) if found.reported.path == resolved]
 
 
 def _place(config: pytest.Config) -> Path:

@@ -87,8 +87,8 @@ def read(folder: Path) -> tuple[Reported, ...]:
             file, line and what is wrong.
     """
     files = sorted(folder.glob("*.csv")) if folder.is_dir() else [folder]
-    if not files or not files[0].is_file():
-        raise DataError(f"no CSV of published numbers in {str(folder)!r}; name a file or a folder that holds some")
+    if not files or not files[0].is_file() or files[0].suffix != ".csv":
+        raise DataError(f"no CSV of published numbers in {str(folder)!r}; name a .csv file or a folder that holds some")
     rows = [row for path in files for row in read_file(path)]
     seen: dict[tuple[str, ...], str] = {}
     for row in rows:
