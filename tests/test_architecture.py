@@ -17,7 +17,7 @@ PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
     ("registry", "space", "seeding", "record", "digest", "freezer", "picture", "places", "rows", "suites", "world"),
-    ("metrics", "table", "environment", "search", "report", "scoring"),
+    ("metrics", "moments", "table", "environment", "search", "report", "scoring"),
     (
         *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
         *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
@@ -31,8 +31,8 @@ LAYERS = (
         *("editor", "located", "target_states", "rank_update"),
     ),
     ("engine", "protocol", "pretrain", "estimate", "text", "text_probes", "text_suite", "harness"),
-    ("executor",),
-    ("executors", *PLUGINS),
+    ("executor", "tracker"),
+    ("executors", "trackers", *PLUGINS),
     ("config",),
     ("arms", "cli"),
 )
@@ -53,6 +53,8 @@ ONLY = {
     "rapidfuzz": ("clbench.scoring",),
     "datasets": ("clbench.rows",),
     "lm_eval": ("clbench.harness",),
+    "tensorboard": ("clbench.trackers.tensorboard",),
+    "wandb": ("clbench.trackers.wandb",),
 }
 """Packages that only some modules may import."""
 
