@@ -71,7 +71,7 @@ def _defined(values: Mapping[str, float]) -> dict[str, float]:
 
 def hyperparameters(found: Record) -> dict[str, Any]:
     """Everything that a run was told, by its key on the command line."""
-    told = {"scenario": found.scenario, "strategy": found.strategy, "protocol": found.protocol}
+    told: dict[str, Any] = {"scenario": found.scenario, "strategy": found.strategy, "protocol": found.protocol}
     told |= {"phase": found.phase.value, "part": found.part.value, "seed": found.seed}
     groups = {"scenario": found.scenario_config, "strategy": found.strategy_config, "model": found.model_config}
     return told | {f"{group}.{key}": v for group, config in groups.items() for key, v in wording.flat(config).items()}

@@ -39,7 +39,7 @@ class Wandb(LogTracker):
     def __init__(self, config: WandbConfig, output: Path) -> None:
         super().__init__(config, output)
         self.study = output.resolve().name
-        self.mode = os.environ.get("WANDB_MODE", "offline")
+        self.mode: Any = os.environ.get("WANDB_MODE", "offline")
         try:
             import wandb
         except ImportError as error:
