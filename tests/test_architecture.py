@@ -134,7 +134,15 @@ def test_a_plugin_folder_cannot_be_imported_under_another_name(folder: str) -> N
 
 @pytest.mark.parametrize(
     "words",
-    ["['--help']", "['list']", "['report', '--help']", "['convert', '--help']", "['run', 'strategi=naive', '-x']"],
+    [
+        "['--help']",
+        "['list']",
+        "['report', '--help']",
+        "['convert', '--help']",
+        "['show', '--help']",
+        "['show', 'strategy', 'moss']",
+        "['run', 'strategi=naive', '-x']",
+    ],
 )
 def test_the_command_line_starts_without_torch(words: str) -> None:
     code = f"""
