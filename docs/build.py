@@ -112,22 +112,11 @@ def slug(heading: str) -> str:
 @functools.cache
 def _markdown() -> MarkdownIt:
     """Our Markdown: tables and underlined second places, no other HTML."""
-    return MarkdownIt("commonmark", {"html": False}).enable("table").use(_underlined)
-
-
-def _underlined(md: MarkdownIt) -> None:
-    """Let ``<u>`` through, which marks second places in tables."""
-
-    def rule(state: Any) -> None:
-        for token in _all(state.tokens):
-            if token.type == "text" and token.content in ("<u>", "</u>"):
-                token.type = "html_inline"
-
-    md.core.ruler.push("underlined", rule)
-    md.inline.ruler.push("u", _u)
+    return MarkdownIt("commonmark", {"html": False}).enable("table").use(lambda md: md.inline.ruler.push("u", _u))
 
 
 def _u(state: Any, silent: bool) -> bool:
+    """The rule that lets ``<u>`` through."""
     match = re.compile(r"</?u>").match(state.src, state.pos)
     if match is None:
         return False

@@ -78,8 +78,11 @@ def card(kind: str, name: str) -> Card:
     registry = registries()[kind]
     cls, config = registry.load(name)
     facts = tuple(_FACTS[kind](cls, config)) if kind in _FACTS else ()
-    command = " ".join(["clbench run", *_words(kind, name, cls)])
-    return Card(kind, name, registry.certificate(name), facts, tuple(keys(config, kind)), command)
+    shown = _shown_on(cls)
+    training = registries()["scenario"].load(shown)[0].training if shown else {}
+    words = [f"scenario={shown}"] * bool(shown) + [f"{kind}={name}"] + ["protocol=single"] * (kind != "protocol")
+    command = " ".join(["clbench run", *words])
+    return Card(kind, name, registry.certificate(name), facts, tuple(keys(config, kind, training)), command)
 
 
 def settings(method: type[Strategy]) -> tuple[Setting, ...]:
@@ -100,6 +103,8 @@ def _of_strategy(cls: type[Strategy], config: type) -> Iterator[tuple[str, str]]
         yield "reads", "features of the frozen backbone, computed once for all runs"
     yield "sees of the past", cls.access(config())
     yield "devices", _devices(cls.spreads)
+    if _shown_on(cls):
+        yield "defaults below", f"as learners begin in scenario={_shown_on(cls)}"
     yield "version", str(cls.version)
 
 
@@ -138,11 +143,9 @@ def _of_scenario(cls: type[Scenario], config: type) -> Iterator[tuple[str, str]]
 _FACTS: dict[str, Any] = {"strategy": _of_strategy, "scenario": _of_scenario}
 
 
-def _words(kind: str, name: str, cls: type) -> list[str]:
-    shown = EXAMPLES.get(settings(cls)[0]) if issubclass(cls, Strategy) else None
-    given = [f"scenario={shown}"] if shown else []
-    single = [] if kind == "protocol" else ["protocol=single"]
-    return [*given, f"{kind}={name}", *single]
+def _shown_on(cls: type) -> str:
+    """The scenario that shows a strategy, where it is not the default one; empty for it and for what is no strategy."""
+    return EXAMPLES.get(settings(cls)[0], "") if issubclass(cls, Strategy) else ""
 
 
 def measured(kind: str, name: str, results: Path = RESULTS) -> list[Measured]:

@@ -53,10 +53,12 @@ def _default(field: Field[Any]) -> Any:
 
 
 def typed(value: object) -> str:
-    """A value as it is typed on the command line."""
+    """A value as it is typed on the command line, in one line."""
     if isinstance(value, Enum):
         return str(value.value)
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value).replace(" ", "").replace("\n", r"\n")
 
 
 def comments(config: type) -> dict[str, str]:
