@@ -28,8 +28,14 @@ from clbench.record import plain
 from clbench.registry import Registry
 from clbench.space import starts, with_values
 
-GROUPS = ("scenario", "strategy", "protocol", "executor")
-DEFAULTS = {"scenario": "digits", "strategy": "naive", "protocol": "two_phase", "executor": "processes"}
+GROUPS = ("scenario", "strategy", "protocol", "executor", "tracker")
+DEFAULTS = {
+    "scenario": "digits",
+    "strategy": "naive",
+    "protocol": "two_phase",
+    "executor": "processes",
+    "tracker": "none",
+}
 
 
 @dataclass
@@ -47,6 +53,7 @@ class RunConfig:
     strategy: Any = MISSING
     protocol: Any = MISSING
     executor: Any = MISSING
+    tracker: Any = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     output: Path = Path("runs")  # where runs are kept; several commands may share it
@@ -59,7 +66,7 @@ class Job:
 
     Attributes:
         config: with all defaults filled in.
-        asked: what the user typed, key by key.
+        asked: what the user typed, key by key, but for the tracker: records must not tell whether a run was tracked.
         text: the whole config as YAML.
     """
 
@@ -74,8 +81,15 @@ def registries() -> dict[str, Registry[Any]]:
     from clbench.protocol import protocols
     from clbench.scenario import scenarios
     from clbench.strategy import strategies
+    from clbench.tracker import trackers
 
-    return {"scenario": scenarios, "strategy": strategies, "protocol": protocols, "executor": executors}
+    return {
+        "scenario": scenarios,
+        "strategy": strategies,
+        "protocol": protocols,
+        "executor": executors,
+        "tracker": trackers,
+    }
 
 
 def jobs(tokens: list[str]) -> list[Job]:
@@ -160,7 +174,8 @@ def _job(words: list[str]) -> Job:
     overrides = OverridesParser.create().parse_overrides(words)
     named = {o.key_or_group.removeprefix("strategy.") for o in overrides if o.key_or_group.startswith("strategy.")}
     config.strategy = started(config.strategy, config.scenario, named)
-    asked = {o.key_or_group: str(o.get_value_element_as_str()) for o in overrides}
+    typed = {o.key_or_group: str(o.get_value_element_as_str()) for o in overrides}
+    asked = {key: value for key, value in typed.items() if key.partition(".")[0] != "tracker"}
     return Job(config, asked, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
 
 

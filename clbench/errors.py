@@ -8,7 +8,7 @@ class ClbenchError(Exception):
 
 
 class UnknownNameError(ClbenchError):
-    """No strategy, scenario, protocol, executor or model has this name."""
+    """No strategy, scenario, protocol, executor, tracker or model has this name."""
 
 
 class ConfigError(ClbenchError, ValueError):

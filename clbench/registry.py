@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """The strategies (or scenarios, protocols, executors) by name.
+    """The strategies (or scenarios, protocols, executors, trackers) by name.
 
     Args:
         kind: what a member is called in messages and on the command line, e.g. ``strategy``.

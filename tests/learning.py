@@ -30,8 +30,9 @@ OF_CLASSES = (Setting.CLASS_INCREMENTAL, Setting.TASK_INCREMENTAL)
 
 def skip_without_package(name: str) -> None:
     """Skip the test where a plugin needs a package that is not installed."""
-    if name == "avalanche":
-        pytest.importorskip("avalanche", reason="Avalanche is not installed")
+    packages = {"avalanche": "Avalanche", "tensorboard": "TensorBoard", "wandb": "Weights & Biases"}
+    if name in packages:
+        pytest.importorskip(name, reason=f"{packages[name]} is not installed")
 
 
 def cases() -> list[tuple[str, Setting]]:

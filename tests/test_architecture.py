@@ -20,7 +20,7 @@ LAYERS = (
         *("registry", "space", "seeding", "record", "digest", "freezer"),
         *("picture", "places", "reported", "rows", "suites", "world"),
     ),
-    ("metrics", "table", "environment", "search", "comparison", "report", "scoring"),
+    ("metrics", "moments", "table", "environment", "search", "comparison", "report", "scoring"),
     (
         *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
         *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
@@ -34,8 +34,8 @@ LAYERS = (
         *("editor", "located", "target_states", "rank_update"),
     ),
     ("engine", "protocol", "pretrain", "estimate", "text", "text_probes", "text_suite", "harness"),
-    ("executor",),
-    ("executors", *PLUGINS),
+    ("executor", "tracker"),
+    ("executors", "trackers", *PLUGINS),
     ("config",),
     ("again", "arms", "cli", "pytest_plugin"),
 )
@@ -59,6 +59,8 @@ ONLY = {
     "pytest": ("clbench.pytest_plugin",),
     "matplotlib": ("clbench.report.figures",),
     "jinja2": ("clbench.report.page",),
+    "tensorboard": ("clbench.trackers.tensorboard",),
+    "wandb": ("clbench.trackers.wandb",),
 }
 """Packages that only some modules may import."""
 
@@ -140,6 +142,8 @@ def test_a_plugin_folder_cannot_be_imported_under_another_name(folder: str) -> N
     "words",
     [
         *("['--help']", "['list']", "['report', '--help']", "['plot', '--help']", "['convert', '--help']"),
+        "['show', '--help']",
+        "['show', 'strategy', 'moss']",
         "['run', 'strategi=naive', '-x']",
     ],
 )

@@ -1,4 +1,4 @@
-"""List the scenarios, strategies, protocols and executors that can be named."""
+"""List the scenarios, strategies, protocols, executors and trackers that can be named."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ PACKAGES = {
     "strategy": "clbench.strategies",
     "protocol": "clbench.protocols",
     "executor": "clbench.executors",
+    "tracker": "clbench.trackers",
 }
 
 

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import textwrap
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
-from enum import Enum
-from typing import Any
 
+from clbench.cli.fields import Key, keys
 from clbench.config import DEFAULTS, GROUPS, RunConfig, parse, registries
 from clbench.errors import ConfigError
-from clbench.space import Range, ranges, starts
 
 TEXT = """usage: clbench run [KEY=VALUE ...] [--plan | --config | --help]
 
@@ -51,63 +45,15 @@ def manual(tokens: list[str]) -> str:
     for group, registry in registries().items():
         names = ", ".join(registry.names())
         _, config = registry.load(chosen[group])
-        parts.append(
-            f"{group}={chosen[group]}   (there are: {names})\n"
-            + _rows(config, group, training if group == "strategy" else {})
-        )
-    rest = [f for f in fields(RunConfig) if f.name not in GROUPS]
-    parts.append("everything else\n" + "\n".join(_row(f, "", _comments(RunConfig)) for f in rest))
+        rows = map(_row, keys(config, group, training if group == "strategy" else {}))
+        parts.append(f"{group}={chosen[group]}   (there are: {names})\n" + ("\n".join(rows) or "  nothing to choose"))
+    rest = [key for key in keys(RunConfig, "") if key.name not in GROUPS]
+    parts.append("everything else\n" + "\n".join(map(_row, rest)))
     return "\n\n".join(parts)
 
 
-def _rows(config: type, prefix: str, training: Mapping[str, Any] | None = None, given: object = None) -> str:
-    comments, training = _comments(config), training or {}
-    begun, spans = starts(config, training), ranges(config, training)
-    begun |= {f.name: getattr(given, f.name) for f in fields(config) if given is not None}
-    rows = [_row(f, f"{prefix}.", comments, begun, spans) for f in fields(config)]
-    return "\n".join(rows) or "  nothing to choose"
-
-
-def _row(
-    field: Field[Any],
-    prefix: str,
-    comments: dict[str, str],
-    begun: Mapping[str, Any] | None = None,
-    spans: Mapping[str, Range] | None = None,
-) -> str:
-    default = field.default if field.default_factory is MISSING else field.default_factory()
-    default = (begun or {}).get(field.name, default)
-    if is_dataclass(default):
-        return _rows(type(default), f"{prefix}{field.name}", given=default)
-    key = f"  {prefix}{field.name}={_shown(default)}"
-    searched = f" [searched: {spans[field.name]}]" if spans and field.name in spans else ""
-    choices = f" [{', '.join(c.value for c in type(default))}]" if isinstance(default, Enum) else ""
-    text = f"{comments.get(field.name, '')}{choices}{searched}".strip()
-    return textwrap.fill(f"{key:44} {text}", 118, subsequent_indent=" " * 45)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, Enum):
-        return str(value.value)
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
-
-
-def _comments(config: type) -> dict[str, str]:
-    """The comment or docstring line beside each field, from the class's source and its parents'."""
-    found: dict[str, str] = {}
-    for cls in reversed(config.__mro__):
-        if is_dataclass(cls):
-            found |= _own_comments(cls)
-    return found
-
-
-def _own_comments(cls: type) -> dict[str, str]:
-    lines = textwrap.dedent(inspect.getsource(cls)).splitlines()
-    body = ast.parse("\n".join(lines)).body[0]
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for node in body.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.end_lineno:
-            comment = lines[node.end_lineno - 1][node.end_col_offset :]
-            found[node.target.id] = comment.partition("#")[2].strip()
-    return found
+def _row(key: Key) -> str:
+    choices = f" [{', '.join(key.choices)}]" if key.choices else ""
+    searched = f" [searched: {key.range}]" if key.range else ""
+    text = f"{key.text}{choices}{searched}".strip()
+    return textwrap.fill(f"{f'  {key.name}={key.default}':44} {text}", 118, subsequent_indent=" " * 45)

@@ -1,4 +1,4 @@
-"""Progress of many runs with the time left, read from the records they leave behind."""
+"""Progress of many runs with the time left, and what a tracker logs, read from the records they leave behind."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from clbench.errors import ClbenchError
 from clbench.executor import Executor
 from clbench.record import Record, Status
 from clbench.run import Run
+from clbench.tracker import Tracker
 
 SECONDS = 1.0  # between two looks at the disk
 
@@ -23,8 +24,8 @@ SECONDS = 1.0  # between two looks at the disk
 class Watch:
     """Counts the experiences that a study's runs have learnt; wraps an executor's ``submit``."""
 
-    def __init__(self, executor: Executor, console: Console, title: str, runs: int) -> None:
-        self._executor = executor
+    def __init__(self, executor: Executor, console: Console, title: str, runs: int, tracker: Tracker) -> None:
+        self._executor, self._tracker = executor, tracker
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -48,6 +49,7 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        self._tracker.stop()
         self._bar.stop()
 
     def submit(self, run: Run) -> Future[Record]:
@@ -55,6 +57,7 @@ class Watch:
         run = self._executor.placed(run)
         with self._lock:
             self._open.add(run.folder)
+        self._tracker.add(run.folder)
         future = self._executor.submit(run)
         future.add_done_callback(lambda _: self._finished(run.folder))
         return future
@@ -68,6 +71,7 @@ class Watch:
     def _look(self) -> None:
         while not self._stop.wait(SECONDS):
             self._show()
+            self._tracker.look()
 
     def _show(self) -> None:
         with self._lock:

@@ -23,6 +23,7 @@ from clbench.report import summary
 from clbench.run import resolved_model
 from clbench.scenario import Stream, scenarios
 from clbench.strategy import strategies
+from clbench.tracker import Tracker, trackers
 
 
 class Prepared(NamedTuple):
@@ -31,6 +32,7 @@ class Prepared(NamedTuple):
     study: Study
     protocol: Protocol
     stages: tuple[Stage, ...]
+    tracker: Tracker
 
     @property
     def runs(self) -> int:
@@ -53,6 +55,8 @@ def carry_out(jobs: list[Job], plan_only: bool = False) -> int:
     config = jobs[0].config.executor
     if any(job.config.executor != config for job in jobs):
         raise ConfigError("executor must be the same for all jobs of one command")
+    if any(job.config.tracker != jobs[0].config.tracker for job in jobs):
+        raise ConfigError("tracker must be one for all jobs of one command; another one later logs what is finished")
     with executors.build(config, widest, prepared[0].study.device) as executor:
         torch.set_num_threads(threads_each(executor.workers))
         for one in prepared:
@@ -66,7 +70,7 @@ def _carry_out(prepared: list[Prepared], executor: Executor, console: Console) -
     for one in prepared:
         title = strategies.name_of(one.study.strategy)
         try:
-            with Watch(executor, console, title, one.runs) as watch:
+            with Watch(executor, console, title, one.runs, one.tracker) as watch:
                 records = one.protocol.carry_out(one.study, watch.submit)
         except RunError as error:
             failed += 1
@@ -90,7 +94,7 @@ def _prepare(job: Job) -> Prepared:
     stages = protocol.plan(study)
     for stage in stages:
         scenario.check(stage.example.part)
-    return Prepared(study, protocol, stages)
+    return Prepared(study, protocol, stages, trackers.build(config.tracker, config.output))
 
 
 def device_of(asked: str) -> str:
@@ -126,7 +130,8 @@ def _print_plan(one: Prepared, executor: Executor, console: Console) -> None:
     title = f"{strategies.name_of(study.strategy)} on {scenarios.name_of(study.scenario)} ({study.device}{run.team})"
     lines = [f"{stage.runs:5} runs: {stage.text}" for stage in one.stages]
     total = f"{one.runs:5} runs, {workers} at a time: about {_duration(seconds * one.runs / workers)} of learning"
-    console.print("\n".join((title, *lines, total, *_shortened(stream))), highlight=False, soft_wrap=True)
+    logs = [f"logged: {one.tracker.shown_by}"] if one.tracker.shown_by else []
+    console.print("\n".join((title, *lines, total, *_shortened(stream), *logs)), highlight=False, soft_wrap=True)
 
 
 def _shortened(stream: Stream) -> list[str]:

@@ -72,7 +72,7 @@ def render(
     for block in blocks(runs, upper_bound, source):
         shown = board(block, Bounds(upper_bound, lower_bound), columns, bold)
         console.print(Text(shown.title, style="bold"))
-        console.print(_leaderboard(shown, console.width), crop=False)  # a narrow terminal breaks lines, none is lost
+        console.print(leaderboard(shown, console.width), crop=False)  # a narrow terminal breaks lines, none is lost
         console.print(Padding(Text("\n".join(shown.notes), style="dim"), (0, 0, 1, 1)))
     _print_left_out(runs, console)
 
@@ -121,7 +121,7 @@ def to_svg(
     return re.sub(r"@font-face\s*\{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
 
 
-def _leaderboard(shown: Board, room: int) -> Table:
+def leaderboard(shown: Board, room: int) -> Table:
     """The table for so many characters; one of many columns has spreads below their means."""
     stacked = _side_by_side(shown) > room
     table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from clbench import __version__
+from clbench.cli.fields import comments
 from clbench.cli.main import run
-from clbench.cli.manual import _comments, manual
+from clbench.cli.manual import manual
 from clbench.config import DataConfig, jobs, registries
 from clbench.memory import MemoryConfig
 from clbench.models.config import AdapterConfig, ModelConfig
@@ -336,7 +337,7 @@ def unexplained(config: type) -> set[type]:
     """Dataclasses in the fields of ``config``, which explain themselves field by field; every other one has a word."""
     made = {f.name: f.default_factory() for f in fields(config) if f.default_factory is not MISSING}
     nested = {name: type(value) for name, value in made.items() if is_dataclass(value)}
-    explained = _comments(config)
+    explained = comments(config)
     assert [f.name for f in fields(config) if not explained.get(f.name) and f.name not in nested] == []
     return set(nested.values())
 
