@@ -58,6 +58,20 @@ def test_the_past_is_seen_as_the_access_says(access: Access, rows: list[list[int
     assert len(learner.seen) == kept
 
 
+@pytest.mark.parametrize("access", [Access.REPLAY, Access.CUMULATIVE_CONTINUE])
+def test_depth_first_trains_on_each_edit_that_may_be_seen_once_and_alone(access: Access) -> None:
+    learner = made(access, pipeline=Pipeline.DEPTH_FIRST, steps=2, stop=0.0)
+    sizes: list[int] = []
+    plain = learner.loss
+    learner.loss = lambda batch: sizes.append(len(batch["tokens"])) or plain(batch)
+    for experience in edits_to_learn((3, 2)):
+        learn(learner, experience)
+    seen = [*learner.shown[0], *learner.shown[1]]
+    assert len(learner.shown) == 2
+    assert sizes == [1] * 2 * len(seen)
+    assert len(seen) == {Access.REPLAY: 3 + 2 + 2, Access.CUMULATIVE_CONTINUE: 3 + 3 + 2}[access]
+
+
 def test_replay_sees_as_many_of_all_past_edits_as_it_keeps() -> None:
     drawn = set()
     for seed in range(6):
