@@ -156,7 +156,7 @@ def edited(name: str, count: int, batch: int, device: str) -> Cost:
         pretrained=True,
         reference=fewer.stream(0).reference,
     )
-    learner = strategies.build(values(**begun), problem)
+    learner: Any = strategies.build(values(**begun), problem)
     torch.optim.SGD([torch.zeros(1)], lr=1.0)  # has torch load what it loads late
     seen: list[int] = []
     hook = learner.model.network.register_forward_pre_hook(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from clbench.digest import state_digest
 from clbench.engine import learn
@@ -14,6 +15,7 @@ from clbench.location import Module
 from clbench.memory import MemoryConfig, Policy
 from clbench.scenario import Experience
 from clbench.strategies.locft_bf import PREFIX, Access, LocFTBFConfig, preceded
+from clbench.table import Batch
 from tests.language import BOS, EOS, PAD, editor, edits_to_learn, network
 
 WEIGHT = "model.layers.1.mlp.down_proj.weight"
@@ -63,7 +65,13 @@ def test_depth_first_trains_on_each_edit_that_may_be_seen_once_and_alone(access:
     learner = made(access, pipeline=Pipeline.DEPTH_FIRST, steps=2, stop=0.0)
     sizes: list[int] = []
     plain = learner.loss
-    learner.loss = lambda batch: sizes.append(len(batch["tokens"])) or plain(batch)
+
+    def counted(batch: Batch) -> Tensor:
+        sizes.append(len(batch["tokens"]))
+        loss: Tensor = plain(batch)
+        return loss
+
+    learner.loss = counted
     for experience in edits_to_learn((3, 2)):
         learn(learner, experience)
     seen = [*learner.shown[0], *learner.shown[1]]
