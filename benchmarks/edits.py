@@ -1,22 +1,27 @@
 """What an edit costs as a stream of edits grows: seconds of learning, and memory, evaluation apart.
 
     python benchmarks/edits.py
-    python benchmarks/edits.py --strategies ft_m locft_bf --edits 100 1000 10000 --batch 100
+    python benchmarks/edits.py --strategies ft_m locft_bf --edits 100 1000 10000 --batch 100 --csv cost.csv
 
 Each strategy makes so many edits of the embedded model, ``--batch`` at a time, in one process of its own for each
-length. The world has 1,600 facts, so a longer stream comes round to them again, each round with other targets. The
-slope of the logarithm of seconds over that of edits is 1 where an edit costs the same at any length of the stream;
-that of seconds per edit, over the batches within the longest stream, is 0 there.
+length. The world has 1,600 facts, so a longer stream comes round to them again, each round with other targets. Beside
+seconds stand passes, each a text that goes through the network once (its way back with it): methods that train until
+an edit is learnt may need more of them as the model wears out. What is left of the cost per edit is the machine's.
+
+The slope of the logarithm of seconds over that of edits is 1 where an edit costs the same at any length of the stream,
+that of passes likewise; that of seconds per pass is 0 where nothing but the method's own steps makes edits dearer.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import multiprocessing
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import log
+from pathlib import Path
 from statistics import linear_regression
 from typing import Any
 
@@ -34,6 +39,39 @@ FACTS = 1600
 ASKED = 200  # edits, the last ones, that are asked about at the end
 
 
+@dataclass(frozen=True)
+class Cost:
+    """One stream's cost.
+
+    Attributes:
+        seconds: of learning, each experience's own.
+        passes: texts through the network, each experience's own.
+        peak_mb: most memory while learning.
+        held: share of the last edits that hold at the end.
+        asking: seconds that asking about them took.
+    """
+
+    seconds: list[float]
+    passes: list[int]
+    peak_mb: float
+    held: float
+    asking: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    strategy: str
+    edits: int
+    seconds: str
+    ms_per_edit: str
+    passes_per_edit: str
+    us_per_pass: str
+    peak_mb: str
+    last_held_percent: str
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -41,30 +79,56 @@ def main() -> None:
     parser.add_argument("--edits", nargs="+", type=int, default=[100, 300, 1000, 3000, 10000])
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--csv", type=Path, help="table to add the lines to, as they come")
     asked = parser.parse_args()
     spawn = multiprocessing.get_context("spawn")
-    print(f"{'strategy':14}{'edits':>8}{'seconds':>10}{'ms/edit':>9}{'peak MB':>9}{'last held':>11}{'asking s':>10}")
+    print("".join(f"{field.name:>18}" for field in fields(Row)))
     for name in asked.strategies:
-        totals = []
+        costs = []
         for count in asked.edits:
             with spawn.Pool(1) as pool:  # so that a peak of memory is this run's own
-                seconds, peak, held, asking = pool.apply(edited, (name, count, asked.batch, asked.device))
-            totals.append(sum(seconds))
-            print(
-                f"{name:14}{count:8}{totals[-1]:10.2f}{1e3 * totals[-1] / count:9.2f}{peak / 1e6:9.0f}"
-                f"{100 * held:9.1f} %{asking:10.2f}",
-                flush=True,
-            )
-        report(name, asked.edits, totals, seconds)
+                costs.append(pool.apply(edited, (name, count, asked.batch, asked.device)))
+            row = row_of(name, count, costs[-1])
+            print("".join(f"{value:>18}" for value in asdict(row).values()), flush=True)
+            if asked.csv:
+                add(asked.csv, row)
+        report(name, asked.edits, costs)
 
 
-def report(name: str, counts: Sequence[int], totals: Sequence[float], seconds: Sequence[float]) -> None:
-    """Slopes on logarithmic axes."""
+def row_of(name: str, count: int, cost: Cost) -> Row:
+    """What is told of one stream."""
+    seconds, passes = sum(cost.seconds), sum(cost.passes)
+    each = (seconds, 1e3 * seconds / count, passes / count, 1e6 * seconds / passes, cost.peak_mb, 100 * cost.held)
+    digits = (2, 2, 1, 0, 0, 1)
+    return Row(name, count, *(f"{value:.{places}f}" for value, places in zip(each, digits, strict=True)))
+
+
+def add(path: Path, row: Row) -> None:
+    """Add one line to a table, which begins with the names of its columns."""
+    begun = path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        if not begun:
+            writer.writeheader()
+        writer.writerow(asdict(row))
+
+
+def report(name: str, counts: Sequence[int], costs: Sequence[Cost]) -> None:
+    """Slopes on logarithmic axes, over streams and within the longest."""
     if len(counts) > 1:
-        print(f"{name}: total time grows as edits to the power {slope(counts, totals):.2f} ", end="")
-    if len(seconds) > 2:
-        within = slope(range(1, len(seconds) + 1), seconds)
-        print(f"(an experience's own as its number to the power {within:.2f})")
+        totals, passes = [sum(cost.seconds) for cost in costs], [sum(cost.passes) for cost in costs]
+        told(f"{name}, with edits", counts, totals, passes)
+    last = costs[-1]
+    if len(last.seconds) > 2:
+        told(f"{name}, with an experience's number", range(1, len(last.seconds) + 1), last.seconds, last.passes)
+
+
+def told(what: str, x: Sequence[float], seconds: Sequence[float], passes: Sequence[float]) -> None:
+    """Print with which powers of x seconds, passes and their quotient grow; passes are counted from 1."""
+    counted = [max(1, number) for number in passes]
+    each = [one / many for one, many in zip(seconds, counted, strict=True)]
+    powers = (slope(x, seconds), slope(x, counted), slope(x, each))
+    print("{}: seconds to the power {:.2f}, passes {:.2f}, seconds per pass {:.2f}".format(what, *powers), flush=True)
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
@@ -72,13 +136,8 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
     return linear_regression([log(value) for value in x], [log(value) for value in y]).slope
 
 
-def edited(name: str, count: int, batch: int, device: str) -> tuple[list[float], int, float, float]:
-    """Make so many edits.
-
-    Returns:
-        Seconds of each experience, bytes at the peak of learning, the share of the last edits that hold, and the
-        seconds that asking about them took.
-    """
+def edited(name: str, count: int, batch: int, device: str) -> Cost:
+    """Make so many edits."""
     torch.set_num_threads(1)
     scenario, config = scenarios.load("edits")
     world = scenario(config(edits=FACTS, per_experience=None, unedited=0, asked=1, questions=1), device=device)
@@ -97,14 +156,23 @@ def edited(name: str, count: int, batch: int, device: str) -> tuple[list[float],
         pretrained=True,
         reference=fewer.stream(0).reference,
     )
-    learner = strategies.build(values(**begun), problem)
+    learner: Any = strategies.build(values(**begun), problem)
     torch.optim.SGD([torch.zeros(1)], lr=1.0)  # has torch load what it loads late
+    seen: list[int] = []
+    hook = learner.model.network.register_forward_pre_hook(
+        lambda _, taken, named: seen.append(len(named["input_ids"])), with_kwargs=True
+    )
+    seconds, passes = [], []
     reset_peak(problem.device)
-    seconds = [timed(learner, experience, device) for experience in stream.experiences]
-    peak = peak_bytes(problem.device) or 0
+    for experience in stream.experiences:
+        seconds.append(timed(learner, experience, device))
+        passes.append(sum(seen))
+        seen.clear()
+    hook.remove()
+    peak = (peak_bytes(problem.device) or 0) / 1e6
     asking = time.perf_counter()
     held = share(learner, rounds[-1], stream)
-    return seconds, peak, held, time.perf_counter() - asking
+    return Cost(seconds, passes, peak, held, time.perf_counter() - asking)
 
 
 def cut(rounds: Sequence[Stream], count: int, batch: int, device: str) -> Stream:

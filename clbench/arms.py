@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+from clbench import record
 from clbench.config import jobs
 from clbench.executor import executors
 from clbench.executors.processes import ProcessesConfig
@@ -15,6 +18,49 @@ from clbench.run import resolved_model
 
 Arms = Mapping[str, Sequence[str]]
 """Words of a command line, ``KEY=VALUE``, by the arm's name."""
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """A study that its own script carries out.
+
+    Attributes:
+        arms: what each is told.
+        shared: what all of them are told, scenario, protocol and seeds.
+        quick: names of the arms that are enough for a first look.
+        quick_seeds: the seeds that are enough for it.
+        text: what the runs of each arm say, in Markdown.
+    """
+
+    arms: Arms
+    shared: Sequence[str]
+    quick: Sequence[str]
+    quick_seeds: Sequence[int]
+    text: Callable[[Mapping[str, tuple[Record, ...]]], str]
+
+    def main(self, told: str | None, folder: Path, words: Sequence[str] | None = None) -> None:
+        """Make the runs that are not there yet, then write ``findings.md`` beside them.
+
+        Args:
+            told: what the help says first.
+            folder: of the study; runs are kept in ``runs`` within it, unless the command line says otherwise.
+            words: the command line; None: the process's own.
+        """
+        parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("--quick", action="store_true", help="a few arms and seeds")
+        parser.add_argument("--output", type=Path, default=folder / "runs", help="where runs are kept")
+        parser.add_argument("--workers", type=int, help="processes; one per core by default")
+        asked = parser.parse_args(words)
+        arms, shared = self._fewer() if asked.quick else (self.arms, self.shared)
+        found = carry_out(arms, shared, asked.output, asked.workers, lambda name: print(name, flush=True))
+        written = self.text(found)
+        record.write_atomically(asked.output.parent / "findings.md", written.encode())
+        print(written)
+
+    def _fewer(self) -> tuple[Arms, Sequence[str]]:
+        seeds = f"protocol.seeds=[{','.join(map(str, self.quick_seeds))}]"
+        kept = [word for word in self.shared if not word.startswith("protocol.seeds=")]
+        return {name: self.arms[name] for name in self.quick}, [*kept, seeds]
 
 
 def carry_out(

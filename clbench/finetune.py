@@ -155,14 +155,14 @@ class FineTune(Strategy):
         self.begin(experience)
         whole, peers = self.model, self.problem.peers
         with peers.spread(whole) as self.model, peers.apart(self.problem.seed, "learn", experience.index):
-            self._fit(experience)
+            self._fit(experience, self.training_table(experience))
         self.model = whole
         self.end(experience)
         draws = seeding.generator(self.problem.seed, "memory", experience.index)
         self.memory.update(experience.train, draws, self.features)
 
-    def _fit(self, experience: Experience) -> None:
-        table, device = self.training_table(experience), self.problem.device
+    def _fit(self, experience: Experience, table: Table) -> None:
+        device = self.problem.device
         optimizer = self._optimizer()
         objective = self.problem.peers.joined(self.model, self.loss, optimizer)
         optimizer.zero_grad()

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from clbench.errors import ConfigError
 from clbench.finetune import FineTune, FineTuneConfig
 from clbench.location import Module, location_of, named, parameters_at
 from clbench.models.causal import CausalModel
@@ -53,7 +54,7 @@ class LocatedConfig(FineTuneConfig):
     depth: float | None = searched(None, Uniform(0.01, 1.0))  # which block, as a share of all; null: the known one
     layer: int | None = None  # which block, from 0; null: by its depth
     location: str | None = None  # beginning of parameter names, in place of module, depth and layer
-    clamp: float | None = None  # furthest that a weight may move from where it was before the edit; null: anywhere
+    clamp: float | None = None  # depth first: furthest that an edit may move a weight; null: anywhere
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,6 +62,11 @@ class LocatedConfig(FineTuneConfig):
         require(self.stop >= 0, "strategy.stop", ">= 0", self.stop)
         require(self.depth is None or 0 < self.depth <= 1, "strategy.depth", "in (0, 1] or null", self.depth)
         require(self.clamp is None or self.clamp > 0, "strategy.clamp", "> 0 or null", self.clamp)
+        if self.clamp is not None and self.pipeline is not Pipeline.DEPTH_FIRST:
+            raise ConfigError(
+                f"strategy.clamp bounds what one edit changes, and breadth first edits change weights together; leave "
+                f"it out or set strategy.pipeline=depth_first, got clamp={self.clamp:g}"
+            )
 
 
 class Located(FineTune):
@@ -98,16 +104,15 @@ class Located(FineTune):
         self._epochs = self._steps = 0
         super().learn(experience)
 
-    def _fit(self, experience: Experience) -> None:
+    def _fit(self, experience: Experience, table: Table) -> None:
         if self.config.pipeline is Pipeline.BREADTH_FIRST:
-            super()._fit(experience)
+            super()._fit(experience, table)
             return
         epochs, self.config = self.config.epochs, replace(self.config, epochs=self.config.steps)
         try:
-            table = self.training_table(experience)
             for place in range(len(table)):
                 self._before = {name: p.detach().clone() for name, p in self.tuned.items()} if self.config.clamp else {}
-                super()._fit(replace(experience, train=table.select(torch.tensor([place]))))
+                super()._fit(experience, table.select(torch.tensor([place])))
         finally:
             self.config = replace(self.config, epochs=epochs)
 

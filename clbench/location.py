@@ -45,11 +45,15 @@ KNOWN = {
     ("qwen2", 64): (15, Module.DOWN),
     ("qwen2", 80): (19, Module.DOWN),
     ("qwen2_moe", 24): (20, Module.DOWN),
-    ("llama", 4): (3, Module.MLP),
 }
-"""Block and part by architecture and number of blocks: published ones (LocFT-BF, arXiv 2509.22072, table 2, appendix
-A.2 and the released settings; 48 and 64 blocks by relative depth), and the embedded model's, by the same rule
-(``results/measured/edits/locations.csv``)."""
+"""Published blocks and parts by architecture and number of blocks (LocFT-BF, arXiv 2509.22072, table 2, appendix A.2
+and the released settings; 48 and 64 blocks by relative depth)."""
+
+EMBEDDED = {"model_type": "llama", "num_hidden_layers": 4, "hidden_size": 96, "vocab_size": 182}
+"""What the config of the embedded model of `clbench.world` says, and that of no other."""
+
+EMBEDDED_PLACE = (3, Module.MLP)
+"""Its block and part, by the paper's rule (``results/measured/edits/locations.csv``)."""
 
 DEPTH = 0.72
 """Of other models, the block at this share of the depth: Llama-3-8B's, and near Mistral's."""
@@ -82,7 +86,7 @@ def location_of(network: Any, layer: int | None, depth: float | None, module: Mo
     """
     count = network.config.num_hidden_layers
     by_depth = max(0, round(count * (DEPTH if depth is None else depth)) - 1)
-    known_layer, known_module = KNOWN.get((network.config.model_type, count), (by_depth, Module.DOWN))
+    known_layer, known_module = known_place(network.config) or (by_depth, Module.DOWN)
     chosen = known_module if module is None else module
     if chosen is Module.ALL:
         return ""
@@ -99,6 +103,13 @@ def location_of(network: Any, layer: int | None, depth: float | None, module: Mo
         f"strategy.module={chosen.value}: block {number} has no {' or '.join(PARTS[chosen])}; it has "
         f"{', '.join(within)}; name one: strategy.location={block}.{within[0]}"
     )
+
+
+def known_place(config: Any) -> tuple[int, Module] | None:
+    """Block and part that are known to be good for a network of this config."""
+    if all(getattr(config, name, None) == value for name, value in EMBEDDED.items()):
+        return EMBEDDED_PLACE
+    return KNOWN.get((config.model_type, config.num_hidden_layers))
 
 
 def parameters_at(network: Any, location: str) -> dict[str, nn.Parameter]:

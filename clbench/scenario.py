@@ -123,6 +123,9 @@ class Scenario(ABC):
     pretrained_model: ClassVar[str] = "pretrained_vit"
     """The backbone used where the user names none and the strategy starts from a pre-trained one."""
 
+    criterion: ClassVar[str] = "average_incremental_accuracy"
+    """The metric by which hyper-parameters are chosen where the user names none."""
+
     def __init__(
         self,
         config: Any,

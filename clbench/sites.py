@@ -25,13 +25,13 @@ KNOWN = {
     ("gptj", 28): range(3, 9),
     ("gpt2", 48): range(13, 18),
     ("qwen2", 28): range(4, 9),
-    ("llama", 4): range(1),
 }
 """Blocks by architecture and number of blocks: those of the released settings of MEMIT (arXiv 2210.07229) and AlphaEdit
-(arXiv 2410.02355), and the embedded model's."""
+(arXiv 2410.02355)."""
 
 FIRST, LAST = 1 / 8, 9 / 32
-"""Of other models, the blocks from and before these shares of the depth: those of a Llama of 32 blocks."""
+"""Of other models, the blocks from and before these shares of the depth: those of a Llama of 32 blocks. Of the embedded
+model it is block 0."""
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ class WordsScenario(Scenario):
     modality: ClassVar[Modality] = Modality.TEXTS
     default_model: ClassVar[str] = EMBEDDED_CAUSAL
     pretrained_model: ClassVar[str] = EMBEDDED_CAUSAL
+    # TRACE's overall performance. The mean over the course would reward learning the newest task and losing the rest.
+    criterion: ClassVar[str] = "last_accuracy_macro"
     training: ClassVar[dict[str, Any]] = {
         "optimizer": Optimizer.ADAMW,
         "lr": searched(1e-4, LogUniform(1e-5, 1e-2)),

@@ -109,6 +109,7 @@ class Edits(ProbedWordsScenario):
     modality: ClassVar[Modality] = Modality.TEXTS
     default_model: ClassVar[str] = EMBEDDED_WORLD
     pretrained_model: ClassVar[str] = EMBEDDED_WORLD
+    criterion: ClassVar[str] = "editing_score"
     training: ClassVar[dict[str, Any]] = {
         "optimizer": Optimizer.ADAM,
         "schedule": Schedule.CONSTANT,

@@ -7,16 +7,18 @@ the model answers rightly by itself, or with the codebook so far, is passed over
 nearest key, e that key's radius and E the radius of new keys:
 
     d > e + E                a new key of radius E
-    else, the same target    no new key: e becomes e + E, where the key did not reach so far
+    else, the same target    no new key: e becomes e + E, where the key did not reach so far, and its value trains on
     else                     a new key of radius d / 2, and e becomes d / 2
 
 A prompt whose last token comes within the radius of its nearest key gets that key's value, from this token on and for
 all that is generated after it (the released code can be set to other positions). The choice is made once per prompt. So
 paraphrases are answered as far as they come within a radius, and all else has the very bits of the unedited model.
 
-Decided here: where the nearest key is the very prompt (d = 0 but for rounding) and its target another, halving d would
-leave two keys that reach nothing, so the new target takes the old one's place. A value begins with what came out, not
-at random. Edits that come together get their keys one after the other, and their values are trained side by side.
+What differs from the released code: there e becomes d, targets count as the same where the means of their token ids
+are, and the settings begin values at random, train them for 100 steps and replace what comes out before the prompt's
+last token. Decided here: where the nearest key is the very prompt (d = 0 but for rounding) and its target another,
+halving d would leave two keys that reach nothing, so the new target takes the old one's place. Edits that come together
+get their keys one after the other, and their values are trained side by side, one that several share on all of them.
 Distances are Euclidean, keys and values float32. The block at 0.85 of the depth is a choice for all models; what radius
 fits depends on the model, so it is searched around the paper's 1.
 
@@ -86,13 +88,13 @@ def nearest(book: Codebook, states: Tensor) -> tuple[Tensor, Tensor]:
     return found.values, found.indices
 
 
-def with_key(book: Codebook, key: Tensor, value: Tensor, target: Tensor, radius: float) -> tuple[Codebook, int | None]:
+def with_key(book: Codebook, key: Tensor, value: Tensor, target: Tensor, radius: float) -> tuple[Codebook, int]:
     """The codebook after an edit, by the rules above, and the number of the key whose value is to be trained.
 
     Args:
         book: so far.
         key: (F,).
-        value: (F,), what the key's value begins with.
+        value: (F,), what a new key's value begins with.
         target: (T,) int64.
         radius: of a new key that is near no other.
     """
@@ -102,7 +104,7 @@ def with_key(book: Codebook, key: Tensor, value: Tensor, target: Tensor, radius:
         if distance <= reach + radius:
             if torch.equal(*padded(book.targets[near], target)):
                 wider = reach + radius if distance > reach else reach
-                return book._replace(radii=book.radii.index_fill(0, number, wider)), None
+                return book._replace(radii=book.radii.index_fill(0, number, wider)), near
             if distance <= ROUNDING * float(key.norm()):
                 return _replaced(book, near, value, target), near
             radius = distance / 2
@@ -137,6 +139,7 @@ class GRACE(Editor):
         block: name of the feed-forward layer that has the codebook.
     """
 
+    version = 2  # 2: a key that is made to reach further has its value trained on
     config: GRACEConfig
 
     def __init__(self, config: GRACEConfig, problem: Problem) -> None:
@@ -167,24 +170,30 @@ class GRACE(Editor):
         with torch.no_grad(), self._asked(batch):
             hits = targets[wanted] == self.model.all_logits(batch).argmax(1)
             wrong = torch.zeros_like(wanted).masked_scatter(wanted, ~hits).any(1)
-        (states, made), book, rows = self._seen, self.book, {}
+        (states, made), book, keys = self._seen, self.book, {}
         for row in wrong.nonzero().flatten().tolist():
-            book, place = with_key(book, states[row], made[row], targets[row][wanted[row]], self.config.radius)
-            if place is not None:
-                rows[place] = row
-        if rows:
-            new, places = list(rows.values()), torch.tensor(list(rows), device=made.device)
-            values = self._trained({name: column[new] for name, column in batch.items()}, made[new])
+            book, keys[row] = with_key(book, states[row], made[row], targets[row][wanted[row]], self.config.radius)
+        # Of edits of one prompt with different targets the last one's stays.
+        kept = [row for row, key in keys.items() if torch.equal(*padded(book.targets[key], targets[row][wanted[row]]))]
+        if kept:
+            places, shared = torch.tensor([keys[row] for row in kept], device=made.device).unique(return_inverse=True)
+            values = self._trained({name: column[kept] for name, column in batch.items()}, book.values[places], shared)
             book = book._replace(values=book.values.index_copy(0, places, values))
         self.auxiliary = book._asdict()
 
-    def _trained(self, batch: Batch, start: Tensor) -> Tensor:
-        """Values (N, F) with which the model gives the answers of a batch, from those that they begin with."""
+    def _trained(self, batch: Batch, start: Tensor, shared: Tensor) -> Tensor:
+        """Values (K, F) with which the model gives the answers of a batch.
+
+        Args:
+            batch: of N edits.
+            start: what they begin with, (K, F).
+            shared: number of each edit's value, (N,) int64.
+        """
         values = start.clone().requires_grad_(True)
         optimizer = torch.optim.Adam([values], lr=self.config.value_rate)
-        self._forced = values
         try:
             for _ in range(self.config.steps):
+                self._forced = values[shared]
                 with self._asked(batch):
                     likelihoods, lengths = self.model.log_likelihoods(batch)
                 optimizer.zero_grad()

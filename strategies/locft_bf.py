@@ -5,7 +5,7 @@ mean over its target's tokens; Adam at a constant rate, batches shuffled anew ea
 0.01 is left out, and training ends with the first epoch whose mean is. The paper states neither rate nor batch size;
 its released settings are ``strategy.lr=5e-4 strategy.batch_size=100 strategy.epochs=25`` (5e-5 for Mistral-7B's whole
 block 23). Locations (`clbench.location`): the published ones for Llama-3-8B, Mistral-7B, Qwen2.5 and Qwen1.5-MoE; for
-other models ``protocol=two_phase protocol.criterion=editing_score`` searches module and depth on the tuning half, as
+other models ``protocol=two_phase`` searches module and depth on the tuning half, as
 section 3 of the paper does by hand, on edits that are not reported.
 
 The paper hands all edits over at once (``scenario.per_experience=null``, access ``offline``). Where they come a few at

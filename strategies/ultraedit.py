@@ -11,10 +11,11 @@ The released matrices are known for Llama-3-8B (gates of blocks 11-15, first mat
 18-26) and Mistral-7B (last matrices of 29-30), where the rate is 1e-6 and 100 edits come together. Other models begin
 with DEFAULT.
 
-Open in what was read of the method, and decided here: the loss is the sum over edits of the mean over each target's
-tokens, EOS included, so that an edit's gradient does not depend on the batch it comes in; the normaliser takes a batch
-in before it is applied to it, has one mean and one deviation per matrix and feature, and divides by the rows seen;
-statistics and the solution are float64, changed matrices float32.
+As in the released code the normaliser takes a batch in before it is applied to it. What differs: there matrices of the
+same shape share one normaliser, here each has its own; there the deviation divides by the rows seen less one, here by
+the rows seen; there the loss is the mean over all target tokens of a part of the batch, here the sum over edits of the
+mean over each target's tokens, EOS included, so that an edit's gradient does not depend on the batch it comes in.
+Statistics and the solution are float64, changed matrices float32.
 
 Certificate: no published number is reproduced yet.
 """

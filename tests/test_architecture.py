@@ -49,7 +49,7 @@ ONLY = {
     "peft": ("clbench.models",),
     "accelerate": ("clbench.parallel",),
     "timm": ("clbench.models.timm_backbone",),
-    "argparse": ("clbench.cli",),
+    "argparse": ("clbench.cli", "clbench.arms"),
     "PIL": ("clbench.picture",),
     "torchvision": ("clbench.cifar",),
     "rouge_score": ("clbench.scoring",),

@@ -250,6 +250,7 @@ def test_in_a_bfloat16_model_tuned_weights_stay_exact_and_small_updates_are_kept
         ({"stop": -1.0}, r"strategy.stop must be >= 0, got -1.0"),
         ({"depth": 0.0}, r"strategy.depth must be in \(0, 1\] or null, got 0.0"),
         ({"clamp": 0.0}, r"strategy.clamp must be > 0 or null, got 0.0"),
+        ({"clamp": 0.1}, r"strategy.clamp bounds what one edit changes, .* set strategy.pipeline=depth_first, got"),
     ],
 )
 def test_values_out_of_range_get_one_line(values: dict[str, Any], message: str) -> None:

@@ -6,6 +6,9 @@ import pytest
 
 from clbench.errors import IncompatibleError
 from clbench.location import Module, location_of, named, parameters_at
+from clbench.models.config import EMBEDDED_CAUSAL, EMBEDDED_WORLD, ModelConfig
+from clbench.models.language import build_causal
+from clbench.sites import sites_of
 from tests.language import deep_network
 
 LLAMA = "model.layers"
@@ -28,12 +31,19 @@ def tensors(network: Any, layer: int | None = None, depth: float | None = None, 
         ("qwen2", 48, [f"{LLAMA}.11.mlp.down_proj.weight"]),
         ("qwen2", 64, [f"{LLAMA}.15.mlp.down_proj.weight"]),
         ("qwen2", 80, [f"{LLAMA}.19.mlp.down_proj.weight"]),
-        ("llama", 4, [f"{LLAMA}.3.{name}" for name in MLP]),  # the embedded model, by our own search
         ("gpt2", 12, ["transformer.h.8.mlp.c_proj.weight"]),  # its bias stays
     ],
 )
 def test_the_published_tensors_are_chosen_by_themselves(kind: str, blocks: int, wanted: list[str]) -> None:
     assert tensors(deep_network(kind, blocks)) == wanted
+
+
+def test_the_embedded_model_has_a_place_of_its_own_and_no_other_of_its_depth_has_it() -> None:
+    embedded = build_causal(ModelConfig(EMBEDDED_WORLD), 4).inner
+    assert tensors(embedded) == [f"{LLAMA}.3.{name}" for name in MLP]
+    assert [site.name for site in sites_of(embedded, None)] == [f"{LLAMA}.0.mlp.down_proj"]
+    for other in (deep_network("llama", 4), build_causal(ModelConfig(EMBEDDED_CAUSAL), 4).inner):
+        assert tensors(other) == [f"{LLAMA}.2.mlp.down_proj.weight"]
 
 
 @pytest.mark.parametrize(

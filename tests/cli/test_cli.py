@@ -179,8 +179,7 @@ def test_a_study_on_texts_from_start_to_table(tmp_path: Path) -> None:
 def test_a_study_on_edits_from_plan_to_table(tmp_path: Path) -> None:
     small = ("scenario.edits=6", "scenario.per_experience=3", "scenario.questions=6", "scenario.unedited=6")
     words = (*EDITS, *small, "strategy.epochs=15", "executor=in_process")
-    search = ("strategy=locft_bf", "protocol.criterion=editing_score")
-    plan = clbench("run", *words, *search, "--plan", cwd=tmp_path)
+    plan = clbench("run", *words, "strategy=locft_bf", "--plan", cwd=tmp_path)
     assert (plan.returncode, plan.stderr) == (0, "")
     assert "tuning half, 8 draws of lr, module, depth" in plan.stdout
     assert not list(tmp_path.rglob("record.json"))

@@ -10,7 +10,7 @@ import pytest
 
 from clbench import engine
 from clbench.errors import ConfigError, IncompatibleError, LeakError, UnknownNameError
-from clbench.metrics import average_incremental_accuracy
+from clbench.metrics import METRICS, average_incremental_accuracy
 from clbench.models.config import ModelConfig
 from clbench.protocol import RunError, Study, gather
 from clbench.protocols import two_phase
@@ -203,6 +203,30 @@ def test_a_run_cannot_tune_on_what_is_reported(tmp_path: Path) -> None:
 def test_bad_configs_are_one_sentence(values: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         TwoPhaseConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "wanted"),
+    [
+        ("digits", {}, "average_incremental_accuracy"),
+        ("instructions", {}, "last_accuracy_macro"),
+        ("trace", {}, "last_accuracy_macro"),
+        ("edits", {}, "editing_score"),
+        ("edits", {"criterion": "reliability"}, "reliability"),
+    ],
+)
+def test_the_scenario_names_the_criterion_where_the_user_does_not(
+    tmp_path: Path, name: str, values: dict[str, Any], wanted: str
+) -> None:
+    asked = replace(study(tmp_path), scenario=scenarios.load(name)[1]())
+    assert small(**values).criterion(asked) == wanted
+    assert wanted in METRICS
+
+
+def test_the_criterion_that_decided_is_recorded(tmp_path: Path) -> None:
+    for values, wanted in (({}, "average_incremental_accuracy"), ({"criterion": "last_accuracy"}, "last_accuracy")):
+        _, selection = small(trials=1, tuning_seeds=[100], **values).tune(study(tmp_path), Recorder().submit)
+        assert selection.criterion == wanted
 
 
 def test_a_criterion_without_a_value_is_refused(tmp_path: Path) -> None:

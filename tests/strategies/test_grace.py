@@ -38,7 +38,7 @@ def test_a_key_beyond_both_radii_is_added() -> None:
 
 def test_a_key_nearby_with_the_same_target_widens_the_radius() -> None:
     book, place = with_key(book_of(([0.0, 3.0], TARGET)), torch.tensor([0.0, 4.5]), VALUE, TARGET, 1.0)
-    assert place is None
+    assert place == 0
     assert book.keys.tolist() == [[0.0, 3.0]]
     assert book.radii.tolist() == [2.0]
     again, _ = with_key(book, torch.tensor([0.0, 4.5]), VALUE, TARGET, 1.0)
@@ -168,6 +168,26 @@ def test_what_is_answered_already_gets_no_second_key(learnt: tuple[Any, Any]) ->
     before = copy.deepcopy(learner.state())
     learner.edit(rows_of(stream.experiences[0].train))
     assert all(torch.equal(t, before["auxiliary"][name]) for name, t in learner.auxiliary.items())
+
+
+def test_edits_that_share_a_key_train_its_value() -> None:
+    likely = {}
+    for order in ((0,), (1,), (0, 1), ((0, 1),)):  # edits one after the other, or two at once
+        prompts, slow = [[BOS, 7, 8], [BOS, 9]], {"value_rate": 0.1, "radius": 1e3}
+        learner, batch = alone("llama", prompts, [[11, 12], [11, 12]], layer=1, **slow)
+        for rows in order:
+            learner.edit({name: column[torch.tensor(rows).view(-1)] for name, column in batch.items()})
+        assert len(learner.book.keys) == 1
+        likely[order] = learner.log_likelihoods(batch)[0]
+    assert likely[0, 1][1] > likely[0,][1]
+    assert likely[(0, 1),].sum() > max(likely[0,].sum(), likely[1,].sum())
+
+
+def test_of_one_prompt_s_targets_that_come_together_the_last_one_holds() -> None:
+    learner, batch = alone("llama", [[BOS, 7, 8], [BOS, 7, 8]], [[11, 11], [12, 12]], layer=1)
+    learner.edit(batch)
+    assert learner.predict(batch).tolist() == [[12] * 4] * 2
+    assert len(learner.book.keys) == 1
 
 
 def test_the_last_of_two_targets_of_a_prompt_holds() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from clbench.digest import state_digest
 from clbench.engine import learn
@@ -14,6 +15,7 @@ from clbench.location import Module
 from clbench.memory import MemoryConfig, Policy
 from clbench.scenario import Experience
 from clbench.strategies.locft_bf import PREFIX, Access, LocFTBFConfig, preceded
+from clbench.table import Batch
 from tests.language import BOS, EOS, PAD, editor, edits_to_learn, network
 
 WEIGHT = "model.layers.1.mlp.down_proj.weight"
@@ -56,6 +58,26 @@ def test_the_past_is_seen_as_the_access_says(access: Access, rows: list[list[int
     assert back == [True, *[access is Access.CUMULATIVE_FROM_BASE] * 2]
     kept = {Access.NO_REPLAY: 0}.get(access, 7)
     assert len(learner.seen) == kept
+
+
+@pytest.mark.parametrize("access", [Access.REPLAY, Access.CUMULATIVE_CONTINUE])
+def test_depth_first_trains_on_each_edit_that_may_be_seen_once_and_alone(access: Access) -> None:
+    learner = made(access, pipeline=Pipeline.DEPTH_FIRST, steps=2, stop=0.0)
+    sizes: list[int] = []
+    plain = learner.loss
+
+    def counted(batch: Batch) -> Tensor:
+        sizes.append(len(batch["tokens"]))
+        loss: Tensor = plain(batch)
+        return loss
+
+    learner.loss = counted
+    for experience in edits_to_learn((3, 2)):
+        learn(learner, experience)
+    seen = [*learner.shown[0], *learner.shown[1]]
+    assert len(learner.shown) == 2
+    assert sizes == [1] * 2 * len(seen)
+    assert len(seen) == {Access.REPLAY: 3 + 2 + 2, Access.CUMULATIVE_CONTINUE: 3 + 3 + 2}[access]
 
 
 def test_replay_sees_as_many_of_all_past_edits_as_it_keeps() -> None:
