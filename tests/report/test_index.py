@@ -156,3 +156,16 @@ def test_many_may_read_at_once(tmp_path: Path, make_record: MakeRecord) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no folder .*nowhere"):
         index.read([tmp_path / "nowhere"])
+
+
+def test_a_score_that_is_no_number_is_a_marked_cell(tmp_path: Path, make_record: MakeRecord) -> None:
+    """A record that somebody's code wrote NaN into: the mean is over the rest, and says so."""
+    good, bad = make_record(run="good"), make_record(run="bad", seed=1)
+    broken = dataclasses.replace(bad.measurements[-1], correct=float("nan"))
+    write(tmp_path, good)
+    write(tmp_path, dataclasses.replace(bad, measurements=(*bad.measurements[:-1], broken)))
+    shown = report(index.read([tmp_path]), "markdown", columns=["last_accuracy", "learning_accuracy"])
+    assert "| naive | 70.0\\* | 86.7\\* |" in shown
+    assert "mean over the runs where it is defined, fewer than n" in shown
+    alone = report(index.read([tmp_path / "bad"]), "markdown", columns=["last_accuracy"])
+    assert "| naive | \N{EN DASH} |" in alone
