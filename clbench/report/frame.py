@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
-from clbench.record import Record, Setting
+from clbench.record import Setting
+from clbench.report import wording
 from clbench.report.entry import Reportable
 from clbench.report.grouping import Block, Row, blocks
 
@@ -52,16 +53,11 @@ def aggregated(reported: Reportable, upper_bound: str = "joint", source: str = "
     return pd.DataFrame(rows)
 
 
-def commits(records: Iterable[Record]) -> list[str]:
-    """Commits of the code that made the records; runs from outside a checkout count as ``unknown``."""
-    return sorted({record.environment.commit or "unknown" for record in records})
-
-
 def _averages(block: Block, row: Row) -> Iterator[dict[str, Any]]:
     """A line for each quantity."""
     before = _conditions(block, row)
     after = {"runs": len(row.entries), "diverged": row.diverged, "seeds": " ".join(map(str, row.seeds))}
-    after["commit"] = " ".join(commits(row.records))
+    after["commit"] = " ".join(wording.commits(row.records))
     for name, quantity in block.quantities.items():
         kind = {"metric": name, "unit": quantity.unit, "higher_is_better": quantity.higher_is_better}
         yield before | kind | row.interval(name)._asdict() | after

@@ -25,7 +25,7 @@ from clbench.report import entry
 from clbench.report.entry import Entry, Runs
 
 TABLE = """CREATE TABLE IF NOT EXISTS runs (
-    path TEXT PRIMARY KEY, modified INTEGER, size INTEGER, kind TEXT, run TEXT, content BLOB) WITHOUT ROWID"""
+    path TEXT PRIMARY KEY, modified INTEGER, size INTEGER, kind TEXT, run TEXT, content BLOB)"""
 WAIT = 30.0  # seconds for another process that writes
 KEPT = 30 * 86_400  # seconds that the index of other code is kept without being written to
 
@@ -113,7 +113,7 @@ def _fingerprint() -> str:
 
 
 def _bring_up_to_date(index: sqlite3.Connection, root: Path, told: Callable[[int, int], None]) -> None:
-    there = {str(path): (status.st_mtime_ns, status.st_size) for path, status in _files(root)}
+    there = {path: (status.st_mtime_ns, status.st_size) for path, status in _files(root)}
     known = {path: (modified, size) for path, modified, size in _selected(index, "path, modified, size", root)}
     changed = [path for path, seen in there.items() if known.get(path) != seen]
     with index:
@@ -125,12 +125,17 @@ def _bring_up_to_date(index: sqlite3.Connection, root: Path, told: Callable[[int
         told(start + len(lines), len(changed))
 
 
-def _files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    for folder, _, names in os.walk(root):
-        if "record.json" in names:
-            path = Path(folder) / "record.json"
-            with contextlib.suppress(FileNotFoundError):  # deleted by somebody just now
-                yield path, path.stat()
+def _files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every ``record.json`` below a folder; a run's own folder holds no other runs."""
+    waiting = [str(root)]
+    while waiting:
+        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as found:  # deleted just now
+            entries = list(found)
+            records = [one for one in entries if one.name == "record.json"]
+            for one in records:
+                yield one.path, one.stat()
+            if not records:
+                waiting += [one.path for one in entries if one.is_dir(follow_symlinks=False)]
 
 
 def _line(path: str, modified: int, size: int) -> Line:

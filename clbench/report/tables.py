@@ -9,7 +9,6 @@ from clbench.report import wording
 from clbench.report.board import Board, Bounds, Cell, Line, board
 from clbench.report.contest import Bold
 from clbench.report.entry import Reportable, Runs, gathered
-from clbench.report.frame import aggregated, commits
 from clbench.report.grouping import blocks
 from clbench.report.latex import PREAMBLE, latex_table, together
 
@@ -63,12 +62,15 @@ def to_csv(reported: Reportable, upper_bound: str = "joint", source: str = "thes
     Raises:
         ClbenchError: no evaluation run has come to an end.
     """
+    # pandas is slow to import, and the other tables do without it.
+    from clbench.report.frame import aggregated
+
     return str(aggregated(reported, upper_bound, source).to_csv(index=False, lineterminator="\n"))
 
 
 def provenance(runs: Runs, command: str) -> list[str]:
     """What made the report, from what, and what it leaves out."""
-    made = commits(entry.record for entry in runs.entries)
+    made = wording.commits(entry.record for entry in runs.entries)
     reported = f"From {wording.count(len(runs.entries), 'evaluation run')}, commit {', '.join(made)}"
     return [f"Made by: {command}", reported, *runs.left_out]
 

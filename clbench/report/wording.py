@@ -112,6 +112,11 @@ def budget(record: Record) -> str:
     return f"{count(runs, 'tuning run')} ({tried})"
 
 
+def commits(records: Iterable[Record]) -> list[str]:
+    """Commits of the code that made the records; runs from outside a checkout count as ``unknown``."""
+    return sorted({record.environment.commit or "unknown" for record in records})
+
+
 def shared(texts: Mapping[str, str]) -> str:
     """Texts of several labels in one line: the text alone where all have the same, else with its labels."""
     together: dict[str, list[str]] = {}
