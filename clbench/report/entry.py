@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,10 @@ from clbench.metrics import METRICS
 from clbench.record import Phase, Record, Status
 from clbench.report import wording
 from clbench.report.quantities import COSTS, last_scores
+
+
+OWN = ("run", "seed", "asked", "data_digest", "state_digest", "started")
+"""What seeds of one row do not share."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +87,22 @@ def entry(record: Record, path: Path | None = None) -> Entry:
 def to_json(one: Entry) -> str:
     """The entry as text, without its path."""
     plain = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
-    return json.dumps(plain | {"record": json.loads(records.to_json(one.record)), "path": None, "_whole": None})
+    raw = json.loads(records.to_json(one.record))
+    own = {name: raw.pop(name) for name in OWN}
+    return json.dumps(plain | {"record": own, "path": None, "_whole": None, "shared": json.dumps(raw)})
 
 
 def from_json(text: str, path: Path) -> Entry:
     """The entry that `to_json` wrote, of the record at ``path``."""
     raw = json.loads(text)
-    return Entry(**raw | {"record": records.from_plain(raw["record"]), "path": path})
+    shared = _shared(raw.pop("shared"))
+    return Entry(**raw | {"record": replace(shared, **raw["record"]), "path": path})
+
+
+@functools.lru_cache(maxsize=10_000)
+def _shared(text: str) -> Record:
+    """What seeds of one row share, read once for all of them."""
+    return records.from_plain(json.loads(text) | dict.fromkeys(OWN))
 
 
 def _digest(plain: object) -> str:
