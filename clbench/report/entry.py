@@ -18,7 +18,6 @@ from clbench.record import Phase, Record, Status
 from clbench.report import wording
 from clbench.report.quantities import COSTS, last_scores
 
-
 OWN = ("run", "seed", "asked", "data_digest", "state_digest", "started")
 """What seeds of one row do not share."""
 
