@@ -17,10 +17,10 @@ PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
     (
-        *("registry", "space", "seeding", "record", "digest", "freezer"),
+        *("registry", "space", "seeding", "record", "digest", "freezer", "interpolation"),
         *("picture", "places", "reported", "rows", "suites", "world"),
     ),
-    ("metrics", "table", "environment", "search", "comparison", "report", "scoring"),
+    ("metrics", "table", "environment", "search", "comparison", "report", "scoring", "kernels"),
     (
         *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
         *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
@@ -57,6 +57,7 @@ ONLY = {
     "datasets": ("clbench.rows",),
     "lm_eval": ("clbench.harness",),
     "pytest": ("clbench.pytest_plugin",),
+    "triton": ("clbench.kernels.compiled",),
 }
 """Packages that only some modules may import."""
 

@@ -1,0 +1,60 @@
+"""From grey values to normalised ones, with the same roundings on every path."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from clbench.space import require
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def normalise_(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """From 0..255 to (x / 255 - mean) / std, in place.
+
+    Args:
+        images: (N, C, H, W) float32.
+        mean: per channel, in units of [0, 1].
+        std: per channel, in units of [0, 1].
+    """
+    scale, shift = affine(mean, std, images.device)
+    return images.mul_(scale).add_(shift)
+
+
+@functools.lru_cache(maxsize=8)
+def affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Factor and summand (1, C, 1, 1) that take 0..255 to normalised values, float32 both."""
+    spread = torch.tensor(std, device=device).view(1, -1, 1, 1)
+    return 1 / (255 * spread), -torch.tensor(mean, device=device).view(1, -1, 1, 1) / spread
+
+
+def check_images(
+    operation: str, store: Tensor, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype
+) -> None:
+    """See that a store of images can be normalised as asked.
+
+    Args:
+        operation: whose arguments these are.
+        store: must be (N, C, H, W) uint8.
+        mean: must name each channel.
+        std: likewise, without zeros.
+        dtype: of the result; float32, bfloat16 or float16.
+
+    Raises:
+        ConfigError: what does not hold.
+    """
+    whole = store.dtype == torch.uint8 and store.dim() == 4
+    require(whole, f"{operation}: the store", "(N, C, H, W) uint8", kind(store))
+    channels = store.shape[1]
+    named = len(mean) == len(std) == channels
+    require(named, f"{operation}: mean and std", f"{channels} numbers each", f"{len(mean)} and {len(std)}")
+    require(0 not in std, f"{operation}: std", "other than 0", std)
+    require(dtype in DTYPES, f"{operation}: dtype", "float32, bfloat16 or float16", dtype)
+
+
+def kind(tensor: Tensor | None) -> str:
+    """Shape and type of a tensor, for messages."""
+    return "none" if tensor is None else f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
