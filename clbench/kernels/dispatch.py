@@ -67,7 +67,7 @@ def by_triton(operation: str, tensors: Sequence[Tensor], unsuitable: str = "") -
         ConfigError: ``CLBENCH_KERNELS`` says something else than it may.
     """
     asked = wanted()
-    reason = "asked for" if asked is Wanted.TORCH else unsuitable or _obstacle(asked, tensors)
+    reason = "asked for" if asked is Wanted.TORCH else _obstacle(asked, tensors) or unsuitable
     if reason and asked is Wanted.TRITON:
         raise IncompatibleError(f"{operation} has no Triton path here: {reason}; set {VARIABLE}=auto or torch")
     path = f"torch: {reason}" if reason else f"triton {_version()}"

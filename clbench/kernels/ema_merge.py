@@ -53,9 +53,15 @@ def _unsuitable(averages: Sequence[Tensor], tensors: Sequence[Tensor], weight: T
     both = [*averages, *tensors]
     if any(t.dtype != torch.float32 for t in (*both, weight)):
         return "not float32"
-    if any(not t.is_contiguous() or t.data_ptr() % ALIGNMENT for t in both):
-        return "not contiguous from an aligned address"
-    return ""
+    if any(t.data_ptr() % ALIGNMENT for t in both):
+        return "not aligned to 16 bytes"
+    return "" if all(map(_alike, averages, tensors)) else "gaps, or another order in memory"
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Whether the numbers of both lie without gaps in the same order."""
+    orders = (torch.contiguous_format, torch.channels_last) if one.dim() == 4 else (torch.contiguous_format,)
+    return any(one.is_contiguous(memory_format=o) and other.is_contiguous(memory_format=o) for o in orders)
 
 
 def _check(averages: Sequence[Tensor], tensors: Sequence[Tensor], weight: float | Tensor) -> None:

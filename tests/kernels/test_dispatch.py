@@ -21,24 +21,34 @@ def _anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tensors_on_the_cpu_take_the_reference_and_this_can_be_told() -> None:
-    assert not dispatch.by_triton("one", HERE)
     assert not dispatch.by_triton("one", HERE, "too odd")
     assert not by("torch", dispatch.by_triton, "other", HERE)
-    assert dispatch.paths() == {"one": ["torch: on cpu", "torch: too odd"], "other": ["torch: asked for"]}
+    assert dispatch.paths() == {"one": ["torch: on cpu"], "other": ["torch: asked for"]}
     dispatch.begin()
     assert dispatch.paths() == {}
 
 
-def test_a_fallback_is_logged_once_per_operation_and_reason(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_operation_s_own_rules_hold_where_a_kernel_could_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_obstacle", lambda asked, tensors: "")
+    monkeypatch.setattr(dispatch, "_version", lambda: "3.9.0")
+    assert dispatch.by_triton("one", HERE)
+    assert not dispatch.by_triton("one", HERE, "too odd")
+    assert dispatch.paths() == {"one": ["torch: too odd", "triton 3.9.0"]}
+
+
+def test_a_fallback_is_logged_once_per_operation_and_reason(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "_obstacle", lambda asked, tensors: "")
     with caplog.at_level(logging.INFO, "clbench.kernels.dispatch"):
-        for operation, reason in (("one", ""), ("one", ""), ("one", "too odd"), ("two", ""), ("one", "too odd")):
+        for operation, reason in (("one", "no"), ("one", "no"), ("one", "too odd"), ("two", "no"), ("one", "too odd")):
             dispatch.by_triton(operation, HERE, reason)
         dispatch.begin()
-        dispatch.by_triton("one", HERE)
+        dispatch.by_triton("one", HERE, "no")
     assert caplog.messages == [
-        "one takes the path torch: on cpu",
+        "one takes the path torch: no",
         "one takes the path torch: too odd",
-        "two takes the path torch: on cpu",
+        "two takes the path torch: no",
     ]
 
 

@@ -28,6 +28,12 @@ def kernel_is_reference(device: str) -> None:
             by("torch", ema_merge_, others, tensors, weights * scale)
         for one, other in zip(averages, others, strict=True):
             assert torch.equal(one, other)
+    average, tensor = (torch.randn(5, 3, 4, 4, generator=generator).to(device) for _ in range(2))
+    wanted = (average + tensor) / 2
+    for order in (torch.contiguous_format, torch.channels_last):
+        sides = [t.clone(memory_format=order) for t in (average, tensor)]
+        by("triton", ema_merge_, sides[:1], sides[1:], torch.full((1,), 0.5, device=device))
+        assert torch.allclose(sides[0], wanted, atol=1e-6)
 
 
 @needs_triton
@@ -54,10 +60,11 @@ def test_the_kernel_writes_to_its_averages_only() -> None:
 def test_what_the_kernel_cannot_address_takes_the_reference() -> None:
     flat, weight = torch.zeros(5000, device="cuda"), torch.full((1,), 0.5, device="cuda")
     dispatch.begin()
-    ema_merge_([flat[1:1001]], [torch.ones(1000, device="cuda")], weight)  # not aligned
-    ema_merge_([flat[2000:4000].view(40, 50).T], [torch.ones(50, 40, device="cuda")], weight)  # not contiguous
+    ema_merge_([flat[1:1001]], [torch.ones(1000, device="cuda")], weight)
+    ema_merge_([flat[2000:4000].view(40, 50).T], [torch.ones(50, 40, device="cuda")], weight)
     assert float(flat.sum()) == 1500
-    assert dispatch.paths() == {"ema_merge_": ["torch: not contiguous from an aligned address"]}
+    reasons = ["torch: gaps, or another order in memory", "torch: not aligned to 16 bytes"]
+    assert dispatch.paths() == {"ema_merge_": reasons}
 
 
 @needs_gpu
@@ -101,6 +108,17 @@ def test_nothing_to_merge_is_no_error() -> None:
     ema_merge_([], [], 0.5)
 
 
+@needs_triton
+def test_another_order_in_memory_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    average, tensor = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    with pytest.raises(IncompatibleError, match="gaps, or another order in memory"):
+        by("triton", ema_merge_, [average], [tensor], torch.ones(1))
+    ema_merge_([average], [tensor], torch.full((1,), 0.5))
+    assert (average == 0.5).all()
+
+
+@needs_triton
 def test_other_types_than_float32_are_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     with pytest.raises(IncompatibleError, match="not float32"):

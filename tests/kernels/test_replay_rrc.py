@@ -83,6 +83,7 @@ def test_the_reference_is_bilinear_interpolation_of_the_mirrored_box(shape: tupl
     assert (made.double() - literally(store, index, boxes, mirrored, size)).abs().max() <= 1.001  # rounded twice
 
 
+@needs_triton
 def test_what_shrinks_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     store, index, boxes, _ = setting((32, 20), fresh())
