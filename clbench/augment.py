@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clbench.kernels.draws import Given
-from clbench.kernels.normalise import normalise_
+from clbench.kernels.normalise import normalised
 from clbench.kernels.replay_gather import replay_gather
 from clbench.table import Batch
 
@@ -82,8 +82,7 @@ class ImageTransform(Transform):
 
     def evaluate(self, batch: Batch) -> Batch:
         """Normalise column ``image`` (N, C, H, W), uint8 into float32, channels last; the other columns stay."""
-        images = batch["image"].to(torch.float32, memory_format=torch.channels_last)
-        return {**batch, "image": normalise_(images, self.mean, self.std)}
+        return {**batch, "image": normalised(batch["image"], self.mean, self.std)}
 
     def output_shape(self, stored: Shape) -> Shape:
         """As it is stored."""

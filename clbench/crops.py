@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clbench.augment import Shape, Transform, coins
 from clbench.interpolation import Interpolation, interpolation_weights, resample
-from clbench.kernels.normalise import normalise_
+from clbench.kernels.normalise import normalised
 from clbench.kernels.replay_gather import mirror
 from clbench.kernels.replay_rrc import replay_rrc
 from clbench.table import Batch
@@ -129,7 +129,7 @@ class CropTransform(Transform):
         return stored[0], self.size, self.size
 
     def _finished(self, images: Tensor) -> Tensor:
-        return normalise_(images.contiguous(memory_format=torch.channels_last), self.mean, self.std)
+        return normalised(images, self.mean, self.std)
 
 
 def pretrained_transform(size: int, augment: bool = True) -> CropTransform:

@@ -12,16 +12,23 @@ from clbench.space import require
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def normalise_(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """From 0..255 to (x / 255 - mean) / std, in place.
+def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...], channels_last: bool = True) -> Tensor:
+    """From 0..255 to (x / 255 - mean) / std, float32.
 
     Args:
-        images: (N, C, H, W) float32.
+        images: (N, C, H, W), uint8 or float32.
         mean: per channel, in units of [0, 1].
         std: per channel, in units of [0, 1].
+        channels_last: memory format of the result.
     """
     scale, shift = affine(mean, std, images.device)
-    return images.mul_(scale).add_(shift)
+    if not channels_last:
+        return images.float().mul(scale).add_(shift)
+    # Whole rows of interleaved channels: over three channels at a time, the CPU takes ten times as long.
+    count, channels, height, width = images.shape
+    rows = torch.stack(images.unbind(1), -1).float().view(count, height, width * channels)
+    rows.mul_(scale.flatten().repeat(width)).add_(shift.flatten().repeat(width))
+    return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 @functools.lru_cache(maxsize=8)

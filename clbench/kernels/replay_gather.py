@@ -21,7 +21,7 @@ from torch import Tensor
 
 from clbench.kernels.dispatch import by_triton
 from clbench.kernels.draws import Draws, Given, check_draws, drawn
-from clbench.kernels.normalise import affine, check_images, kind, normalise_
+from clbench.kernels.normalise import affine, check_images, kind, normalised
 from clbench.space import require
 
 
@@ -126,8 +126,7 @@ def _images(
         images = crop(images, given.offsets, padding)
     if given.mirrored is not None:
         images = mirror(images, given.mirrored)
-    order = torch.channels_last if channels_last else torch.contiguous_format
-    return normalise_(images.to(torch.float32, memory_format=order), mean, std).to(dtype)
+    return normalised(images, mean, std, channels_last).to(dtype)
 
 
 def _check(

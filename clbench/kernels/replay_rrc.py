@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clbench.interpolation import Interpolation, interpolation_weights, resample
 from clbench.kernels.dispatch import by_triton
-from clbench.kernels.normalise import affine, check_images, kind, normalise_
+from clbench.kernels.normalise import affine, check_images, kind, normalised
 from clbench.kernels.replay_gather import mirror
 from clbench.space import require
 
@@ -67,8 +67,7 @@ def replay_rrc(
     top, left, tall, wide = boxes
     rows = interpolation_weights(top, tall, images.shape[2], size, Interpolation.BILINEAR)
     columns = interpolation_weights(left, wide, images.shape[3], size, Interpolation.BILINEAR)
-    order = torch.channels_last if channels_last else torch.contiguous_format
-    return normalise_(resample(images, rows, columns).contiguous(memory_format=order), mean, std).to(dtype)
+    return normalised(resample(images, rows, columns), mean, std, channels_last).to(dtype)
 
 
 def _check(store: Tensor, boxes: Tensor, size: int, index: Tensor | None, mirrored: Tensor | None) -> None:
