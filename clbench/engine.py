@@ -31,6 +31,7 @@ from clbench.digest import state_digest
 from clbench.errors import ClbenchError, DataError, DivergedError, IncompatibleError
 from clbench.features import with_features
 from clbench.finetune import FineTune
+from clbench.kernels import dispatch
 from clbench.models.model import Model
 from clbench.parallel import Peers, Sharding, no_share
 from clbench.record import Cost, ExperienceInfo, Measurement, ProbeMeasurement, Record, Setting, Status
@@ -128,6 +129,7 @@ class _Session:
     def __init__(self, run: Run, peers: Peers | None = None) -> None:
         self.run, self.peers, self.device = run, peers or Peers(), torch.device(run.device)
         _warm_up(self.device)
+        dispatch.begin()
         self.stream = open_stream(run)
         self.strategy = build_strategy(run, self.stream, self.peers)
         self._written = (0.0, 0.0)  # when the last checkpoint was, and how long it took to write
@@ -182,17 +184,19 @@ class _Session:
             parameters=parameters,
             trainable_parameters=trained,
         )
-        notes = self.strategy.notes()
-        current = replace(
-            measured,
-            costs=(*current.costs, cost),
-            notes={**current.notes, str(experience.index): notes} if notes else current.notes,
-        )
+        told = {str(experience.index): self.strategy.notes(), "kernels": self._paths(current)}
+        notes = current.notes | {name: notes for name, notes in told.items() if notes}
+        current = replace(measured, costs=(*current.costs, cost), notes=notes)
         if self.peers.first and (self.stream.measured(experience.index + 1) or self._due()):
             begun = time.perf_counter()
             Checkpoint(current, self.strategy.state()).write(self.run)
             self._written = (time.perf_counter(), time.perf_counter() - begun)
         return current
+
+    def _paths(self, current: Record) -> dict[str, list[str]]:
+        """Which paths the run's kernels took so far, also before it was interrupted."""
+        before, now = current.notes.get("kernels", {}), dispatch.paths()
+        return {name: sorted({*before.get(name, ()), *now.get(name, ())}) for name in sorted(before | now)}
 
     def _due(self) -> bool:
         """Whether writing would not take more than a twentieth of the time; what is measured is written in any case."""

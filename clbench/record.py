@@ -191,7 +191,7 @@ class Record:
     probes: tuple[ProbeMeasurement, ...] = ()
     costs: tuple[Cost, ...] = ()
     state_digest: str = ""  # sha256 of the learner's state after the last experience
-    notes: dict[str, Any] = field(default_factory=dict)  # by experience, what the strategy logged; of the "stream"
+    notes: dict[str, Any] = field(default_factory=dict)  # by experience, what the strategy logged; "stream"; "kernels"
     problem: str = ""  # why a diverged run ended
     schema: int = SCHEMA
 

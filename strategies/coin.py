@@ -39,6 +39,7 @@ import torch
 from torch import Tensor
 
 from clbench.inherited import Inheriting, InheritingConfig, leading
+from clbench.kernels.ema_merge import ema_merge_
 from clbench.scenario import Experience
 from clbench.space import LogUniform, require, searched
 from clbench.strategy import strategies
@@ -149,13 +150,11 @@ class CoIN(Inheriting):
         if not self.averaged:
             return
         shadow, live = list(self.past.values()), self.trained_now()
-        gaps = torch._foreach_sub(live, shadow)
-        weights = self._weights(live, gaps)
-        buffers = weights.mean().expand(len(gaps) - len(weights))
-        torch._foreach_mul_(gaps, torch.cat((weights, buffers)).unbind())
-        torch._foreach_add_(shadow, gaps)
+        weights = self._weights(live, shadow)
+        buffers = weights.mean().expand(len(shadow) - len(weights))
+        ema_merge_(shadow, live, torch.cat((weights, buffers)))
 
-    def _weights(self, live: list[Tensor], gaps: Sequence[Tensor]) -> Tensor:
+    def _weights(self, live: list[Tensor], shadow: list[Tensor]) -> Tensor:
         count, config = len(self.averaged), self.config
         if config.mode is Mode.FIXED:
             return torch.full((count,), config.fallback, device=self.problem.device)
@@ -164,7 +163,8 @@ class CoIN(Inheriting):
             raise RuntimeError("the step's gradients are gone: the dynamic EMA would silently be a fixed one")
         gradients = [torch.zeros_like(t) if g is None else leading(g, t).to(t.dtype) for g, t in pairs]
         changes = torch._foreach_sub(gradients, self.gradients or gradients)
-        gap, gradient, change = (norms(tensors, self.shared) for tensors in (gaps[:count], gradients, changes))
+        gaps = torch._foreach_sub(live[:count], shadow[:count])
+        gap, gradient, change = (norms(tensors, self.shared) for tensors in (gaps, gradients, changes))
         moved = gap
         if self.before:
             moved = norms(torch._foreach_sub(live[:count], self.before), self.shared)

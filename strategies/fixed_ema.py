@@ -19,9 +19,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from clbench.inherited import Inheriting, InheritingConfig
+from clbench.kernels.ema_merge import ema_merge_
 from clbench.scenario import Experience
 from clbench.space import Choice, require, searched
 from clbench.strategy import strategies
@@ -46,8 +45,7 @@ class FixedEMA(Inheriting):
 
     def after_step(self) -> None:
         """Let the shadow follow the weights."""
-        if self.past:
-            torch._foreach_lerp_(list(self.past.values()), self.trained_now(), 1 - self.config.decay)
+        ema_merge_(list(self.past.values()), self.trained_now(), 1 - self.config.decay)
 
     def end(self, experience: Experience) -> None:
         """Put the shadow in the weights' place."""

@@ -41,6 +41,7 @@ from clbench import seeding
 from clbench.alignment import align
 from clbench.finetune import EVALUATION_BATCH, FineTuneClassifier, FineTuneConfig, Schedule
 from clbench.gaussians import ClassGaussians, Covariance
+from clbench.kernels.ema_merge import ema_merge_
 from clbench.models.adapters import AdaptedTransformer, AdapterWeights, Begun
 from clbench.models.classifier import local_cross_entropy
 from clbench.models.head import LinearHead
@@ -219,10 +220,9 @@ class MOS(FineTuneClassifier):
         if self.config.merge in (Merge.STEP, Merge.REFERENCE):
             self._pull()
 
-    @torch.no_grad()
     def _pull(self) -> None:
         if self.tasks:
-            torch._foreach_lerp_(list(self.adapted.weights), list(self._mean), self.config.adapter_momentum)
+            ema_merge_(self.adapted.weights, self._mean, self.config.adapter_momentum)
 
     @torch.no_grad()
     def end(self, experience: Experience) -> None:

@@ -17,10 +17,10 @@ PLUGINS = ("strategies", "scenarios", "protocols")
 LAYERS = (
     ("errors",),
     (
-        *("registry", "space", "seeding", "record", "digest", "freezer"),
+        *("registry", "space", "seeding", "record", "digest", "freezer", "interpolation"),
         *("picture", "places", "reported", "rows", "suites", "world"),
     ),
-    ("metrics", "moments", "table", "environment", "search", "comparison", "report", "scoring"),
+    ("metrics", "moments", "table", "environment", "search", "comparison", "report", "scoring", "kernels"),
     (
         *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
         *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
@@ -61,6 +61,7 @@ ONLY = {
     "jinja2": ("clbench.report.page",),
     "tensorboard": ("clbench.trackers.tensorboard",),
     "wandb": ("clbench.trackers.wandb",),
+    "triton": ("clbench.kernels.compiled",),
 }
 """Packages that only some modules may import."""
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from clbench.augment import ImageTransform, random_crop, random_flip
+from clbench.augment import ImageTransform, coins, crop_offsets
+from clbench.kernels.replay_gather import crop, mirror
 
 
 def images(count: int = 64) -> torch.Tensor:
@@ -12,11 +13,11 @@ def images(count: int = 64) -> torch.Tensor:
 
 def test_every_crop_is_a_window_of_the_padded_image_and_all_windows_occur() -> None:
     batch = images(400)
-    cropped = random_crop(batch, 1, torch.Generator().manual_seed(1))
+    cropped = crop(batch, crop_offsets(400, 1, torch.Generator().manual_seed(1)), 1)
     padded = F.pad(batch, (1, 1, 1, 1))
     found = set()
-    for original, crop in zip(padded, cropped, strict=True):
-        offsets = [(y, x) for y in range(3) for x in range(3) if torch.equal(original[:, y : y + 8, x : x + 8], crop)]
+    for original, window in zip(padded, cropped, strict=True):
+        offsets = [(y, x) for y in range(3) for x in range(3) if torch.equal(original[:, y : y + 8, x : x + 8], window)]
         assert len(offsets) == 1
         found.add(offsets[0])
     assert len(found) == 9
@@ -24,7 +25,7 @@ def test_every_crop_is_a_window_of_the_padded_image_and_all_windows_occur() -> N
 
 def test_a_flip_mirrors_about_half_of_the_images_and_nothing_else() -> None:
     batch = images(400)
-    flipped = random_flip(batch, torch.Generator().manual_seed(1))
+    flipped = mirror(batch, coins(400, torch.Generator().manual_seed(1)))
     mirrored = [bool(torch.equal(a.flip(2), b)) for a, b in zip(batch, flipped, strict=True)]
     same = [bool(torch.equal(a, b)) for a, b in zip(batch, flipped, strict=True)]
     assert all(m != s for m, s in zip(mirrored, same, strict=True))
@@ -52,3 +53,14 @@ def test_augmentation_is_the_generators_alone() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_measured_runs_draw_windows_then_mirrorings_and_this_stays_so() -> None:
+    batch, generator = images(50), torch.Generator().manual_seed(3)
+    transform = ImageTransform(mean=(0.0,) * 3, std=(1 / 255,) * 3, padding=2, flip=True)
+    shown = transform.train({"image": batch}, torch.Generator().manual_seed(3))["image"]
+    offsets = torch.randint(5, (2, 50), generator=generator).T.tolist()
+    mirrored = (torch.rand(50, generator=generator) < 0.5).tolist()
+    for image, (down, right), turn, got in zip(F.pad(batch, (2,) * 4), offsets, mirrored, shown, strict=True):
+        window = image[:, down : down + 8, right : right + 8].float()
+        assert torch.allclose(got, window.flip(2) if turn else window, atol=1e-3)

@@ -150,6 +150,27 @@ def test_of_many_answers_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["input"] for row in kept] == [row["input"] for rows in shown for row in rows]
 
 
+def test_a_record_says_which_paths_its_kernels_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, write = {"ema_merge_": ["torch: on cpu"], "replay_gather": ["torch: on cpu"]}, record.write
+
+    def dies(folder: Path, found: Record) -> None:
+        write(folder, found)
+        if found.learnt == 2:
+            raise KeyboardInterrupt
+
+    run = make(tmp_path, "coin", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            engine.execute(run)
+    monkeypatch.setenv("CLBENCH_KERNELS", "torch")  # from here on
+    assert engine.execute(run).notes["kernels"] == {
+        name: ["torch: asked for", *paths] for name, paths in wanted.items()
+    }
+    monkeypatch.delenv("CLBENCH_KERNELS")
+    assert engine.execute(make(tmp_path, epochs=1)).notes == {"kernels": {"replay_gather": ["torch: on cpu"]}}
+
+
 def test_images_have_neither_probes_nor_answers_to_read(tmp_path: Path) -> None:
     run = make(tmp_path)
     assert engine.execute(run).probes == ()

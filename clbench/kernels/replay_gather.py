@@ -1,0 +1,147 @@
+"""Batches from a resident store of uint8 images: rows, random crop, random flip, normalisation.
+
+    image[b, c, y, x] = store[row_b, c, y + down_b - padding, mirror_b(x) + right_b - padding] * scale_c + shift_c
+
+with zeros around the stored image, mirror_b(x) = W - 1 - x where image b is mirrored, and scale and shift float32
+(`clbench.kernels.normalise`). Rows, windows and mirrorings are handed over (`Given`), or follow from a seed and a step
+by counters (`Seeded`), so that a step's batch is the same on every device and in any order of the steps. The step may
+be a tensor on the GPU: a CUDA graph that was captured once then draws anew in every replay.
+
+Kernel and reference give the same bits in float32: the product and the sum are rounded apart in both. In the half
+precisions both round that result to nearest.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clbench.kernels.dispatch import by_triton
+from clbench.kernels.draws import Draws, Given, check_draws, drawn
+from clbench.kernels.normalise import affine, check_images, kind, normalised
+from clbench.space import require
+
+
+class Replayed(NamedTuple):
+    """One batch.
+
+    Attributes:
+        images: (B, C, H, W), normalised.
+        rows: in the store, (B,) int64; None where `Given` named none.
+        labels: (B,) int64; None where there are none.
+        logits: (B, K); None where there are none.
+    """
+
+    images: Tensor
+    rows: Tensor | None
+    labels: Tensor | None
+    logits: Tensor | None
+
+
+def replay_gather(
+    store: Tensor,
+    draws: Draws,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    padding: int = 0,
+    labels: Tensor | None = None,
+    logits: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = True,
+) -> Replayed:
+    """One augmented batch of the store.
+
+    Args:
+        store: (N, C, H, W) uint8, any strides.
+        draws: which rows, windows and mirrorings. Row numbers are not looked at on a GPU, which would wait for them.
+        mean: per channel, in units of [0, 1].
+        std: per channel, in units of [0, 1].
+        padding: zeros on each side of a stored image that a window may reach.
+        labels: (N,) int64, gathered likewise.
+        logits: (N, K) floating point, gathered likewise.
+        dtype: of the images; float32, bfloat16 or float16.
+        channels_last: memory format of the images.
+
+    Raises:
+        ConfigError: shapes, types or ranges are not these.
+        IncompatibleError: `CLBENCH_KERNELS` asks for a kernel that cannot run.
+    """
+    _check(store, draws, mean, std, padding, labels, logits, dtype)
+    kept = [t for t in (*draws, labels, logits) if isinstance(t, Tensor)]
+    if by_triton("replay_gather", [store, *kept]):
+        from clbench.kernels.compiled import replay_gather as compiled
+
+        scale, shift = affine(mean, std, store.device)
+        made = compiled.launch(store, draws, scale, shift, padding, labels, logits, dtype, channels_last)
+        return Replayed(*made)
+    given = draws if isinstance(draws, Given) else drawn(draws, len(store), padding, store.device)
+    found = [t if t is None or given.rows is None else t.index_select(0, given.rows) for t in (labels, logits)]
+    return Replayed(_images(store, given, mean, std, padding, dtype, channels_last), given.rows, *found)
+
+
+def crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
+    """Windows of images between zeros.
+
+    Args:
+        images: (N, C, H, W), any dtype.
+        offsets: (2, N) int64, down and right, each in [0, 2 padding].
+        padding: zeros on each side.
+
+    Returns:
+        (N, C, H, W), the same dtype.
+    """
+    count, channels, height, width = images.shape
+    down, right = offsets
+    tall, wide = height + 2 * padding, width + 2 * padding
+    places = torch.arange(max(count, channels, height), device=images.device)
+    # Where each row of each crop begins in the flat padded batch: whole rows are copied far faster than pixels.
+    starts = (places[:count] * (channels * tall * wide) + down * wide + right)[:, None, None]
+    starts = starts + places[:channels, None] * (tall * wide) + places[:height] * wide
+    padded = F.pad(images, (padding,) * 4).flatten()
+    windows = padded.as_strided((max(len(padded) - width + 1, 0), width), (1, 1))  # a view: (all rows anywhere, W)
+    return windows.index_select(0, starts.flatten()).view(images.shape)
+
+
+def mirror(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Images (N, C, H, W), left and right exchanged where ``mirrored`` (N,) bool says so."""
+    chosen = torch.arange(len(images), device=images.device) + len(images) * mirrored
+    return torch.cat((images, images.flip(3))).index_select(0, chosen)
+
+
+def _images(
+    store: Tensor,
+    given: Given,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    padding: int,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:
+    images = store if given.rows is None else store.index_select(0, given.rows)
+    if given.offsets is not None:
+        images = crop(images, given.offsets, padding)
+    if given.mirrored is not None:
+        images = mirror(images, given.mirrored)
+    return normalised(images, mean, std, channels_last).to(dtype)
+
+
+def _check(
+    store: Tensor,
+    draws: Draws,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    padding: int,
+    labels: Tensor | None,
+    logits: Tensor | None,
+    dtype: torch.dtype,
+) -> None:
+    check_images("replay_gather", store, mean, std, dtype)
+    require(padding >= 0, "replay_gather: padding", ">= 0", padding)
+    for name, column, rank in (("labels", labels, 1), ("logits", logits, 2)):
+        fits = column is None or (len(column) == len(store) and column.dim() == rank)
+        require(fits, f"replay_gather: {name}", f"{rank}-dimensional with a row per image", kind(column))
+    check_draws("replay_gather", draws, len(store))
