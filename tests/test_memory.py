@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
 
 import pytest
 import torch
@@ -40,6 +41,25 @@ def test_a_reservoir_is_a_uniform_sample_of_all_that_arrived() -> None:
     expected = 400 * 10 / 40
     chi_square = sum((kept[row] - expected) ** 2 / expected for row in range(40))
     assert chi_square < 72.1  # the 99.9 % point at 39 degrees of freedom
+
+
+def test_a_reservoir_keeps_pairs_as_a_uniform_sample_does() -> None:
+    pairs: Counter[tuple[int, int]] = Counter()
+    for seed in range(1500):
+        pairs.update(combinations(sorted(filled(Policy.RESERVOIR, 4, (3, 5, 2), seed).rows.tolist()), 2))
+    expected = 1500 * 6 / 45  # six pairs are kept of 45
+    chi_square = sum((pairs[pair] - expected) ** 2 / expected for pair in combinations(range(10), 2))
+    assert chi_square < 78.7  # the 99.9 % point at 44 degrees of freedom, more than these dependent counts have
+
+
+def test_a_class_stays_a_uniform_sample_of_its_rows_as_its_quota_shrinks() -> None:
+    kept: Counter[int] = Counter()
+    for seed in range(600):
+        kept.update(filled(Policy.CLASS_BALANCED, 12, (20, 9, 15), seed).rows.tolist())
+    for first, size in ((0, 20), (20, 9), (29, 15)):
+        expected = 600 * 4 / size
+        chi_square = sum((kept[row] - expected) ** 2 / expected for row in range(first, first + size))
+        assert chi_square < {20: 43.8, 9: 26.1, 15: 36.1}[size]  # the 99.9 % points at size - 1 degrees of freedom
 
 
 @pytest.mark.parametrize("policy", [Policy.CLASS_BALANCED, Policy.RING, Policy.HERDING])

@@ -56,6 +56,7 @@ BUILD = """
 import importlib, json
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
+from clbench.kernels.compiled import OPTIONS
 from tests.kernels.test_compiled import CASES, DIVISIBLE
 
 def ptx(name, types, known):
@@ -64,7 +65,7 @@ def ptx(name, types, known):
     signature = {arg: "constexpr" if arg in known else types[arg] for arg in kernel.arg_names}
     divisible = {(place(arg),): [["tt.divisibility", 16]] for arg in DIVISIBLE & set(types) - set(known)}
     source = ASTSource(kernel, signature, {(place(arg),): value for arg, value in known.items()}, divisible)
-    return compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
+    return compile(source, target=GPUTarget("cuda", 90, 32), options=OPTIONS).asm["ptx"]
 
 print(json.dumps({name: [ptx(name, *case) for case in cases] for name, cases in CASES.items()}))
 """

@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from clbench.kernels.compiled import OPTIONS
+
 CHUNK = 16384  # numbers of one program
 BLOCK = 1024  # numbers at a time
 
@@ -45,7 +47,7 @@ def launch(averages: Sequence[Tensor], tensors: Sequence[Tensor], weights: Tenso
     with torch.cuda.device_of(weights):
         kernel[(len(table[-1]),)](
             *table, weights.contiguous(), len(averages), CHUNK=CHUNK, BLOCK=BLOCK,
-            enable_fp_fusion=False,  # the reference rounds the product before the sum
+            **OPTIONS,
         )  # fmt: skip
 
 

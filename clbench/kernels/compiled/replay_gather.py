@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from clbench.kernels.compiled import OPTIONS
 from clbench.kernels.compiled.pixels import coordinates, store_normalised
 from clbench.kernels.compiled.random import bounded, permuted, philox
 from clbench.kernels.draws import Draws, Given, Order, Seeded
@@ -134,7 +135,7 @@ def launch(
             SEEDED=seeded, MOVING=moving is not None, CROP=padding > 0 and (seeded or given.offsets is not None),
             FLIP=asked.flip, LABELS=labels is not None, LOGITS=logits is not None, CHANNELS_LAST=channels_last,
             BLOCK=BLOCK, SAMPLE=SAMPLE, AUGMENT=AUGMENT, PERMUTE=PERMUTE, ROUNDS=ROUNDS,
-            enable_fp_fusion=False,  # the reference rounds the product before the sum
+            **OPTIONS,
         )  # fmt: skip
     return images, index if seeded or given.rows is not None else None, out_labels, out_logits
 

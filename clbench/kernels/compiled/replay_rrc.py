@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from clbench.kernels.compiled import OPTIONS
 from clbench.kernels.compiled.pixels import coordinates, store_normalised
 
 BLOCK = 1024  # pixels of one program
@@ -92,6 +93,6 @@ def launch(
             store, boxes if index is None else index.contiguous(), boxes.contiguous(), boxes[2:] / size,
             boxes if mirrored is None else mirrored.contiguous(), scale, shift, crops, batch, *store.stride(), channels,
             store.shape[3], size, INDEXED=index is not None, FLIP=mirrored is not None, CHANNELS_LAST=channels_last,
-            BLOCK=BLOCK, enable_fp_fusion=False,
+            BLOCK=BLOCK, **OPTIONS,
         )  # fmt: skip
     return crops
