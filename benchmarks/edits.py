@@ -27,8 +27,9 @@ from typing import Any
 
 import torch
 
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.environment import peak_bytes, reset_peak
+from clbench.examination import measure
 from clbench.record import Setting
 from clbench.scenario import Experience, Stream, scenarios
 from clbench.space import starts

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import torch
 
-from clbench.engine import build_strategy, learn
+from clbench.engine import learn
 from clbench.errors import DivergedError
+from clbench.opening import build_strategy
 from clbench.run import Run
 from clbench.scenario import Experience, Stream
 from clbench.strategy import strategies

@@ -17,12 +17,14 @@ from typing import Any
 import torch
 
 from clbench import environment, record, seeding
-from clbench.engine import measure, problem_of, reproducible
+from clbench.engine import reproducible
 from clbench.errors import ClbenchError, ConfigError
+from clbench.examination import measure
 from clbench.finetune import FineTune, FineTuneConfig
 from clbench.models.checkpoint import CERTIFICATE, read_certificate
 from clbench.models.config import ModelConfig
 from clbench.models.language import quiet, tokenizer_of
+from clbench.opening import problem_of
 from clbench.record import Setting, write_atomically
 from clbench.run import Run, weights_of
 from clbench.scenario import Experience, Modality, Stream, scenarios

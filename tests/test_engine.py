@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clbench import engine, record
+from clbench import engine, examination, record
 from clbench.digest import state_digest
 from clbench.errors import CheckpointError, ClbenchError, DataError, IncompatibleError, LeakError
 from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, ModelConfig, Routing
@@ -136,10 +136,10 @@ def test_answers_are_kept_to_be_read_with_how_they_came_about(texts: Run) -> Non
 def test_of_many_answers_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.learning import instructions, strategy
 
-    monkeypatch.setattr(engine, "KEPT", 3)
-    monkeypatch.setattr(engine, "BATCH", 5)
+    monkeypatch.setattr(examination, "KEPT", 3)
+    monkeypatch.setattr(examination, "BATCH", 5)
     stream = instructions().stream(0)
-    measured, kept = engine.examine(strategy("naive", stream), stream, 0)
+    measured, kept = examination.examine(strategy("naive", stream), stream, 0)
     assert [m.total for m in measured] == [8] * 8
     assert [row["experience"] for row in kept] == [e.name for e in stream.experiences for _ in range(3)]
     shown = [
@@ -431,7 +431,7 @@ def test_measuring_in_one_pass_is_measuring_each_experience() -> None:
     learner = strategy("naive", stream)
     for experience in stream.experiences[:3]:
         engine.learn(learner, experience)
-    for measured in engine.measure(learner, stream, 3):
+    for measured in examination.measure(learner, stream, 3):
         test = stream.experiences[measured.experience].test
         correct = sum(int((learner.predict({"image": b["image"]}) == b["label"]).sum()) for b in test.batches(7))
         assert (measured.correct, measured.total) == (correct, len(test))

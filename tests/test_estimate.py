@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from clbench import estimate
-from clbench.engine import open_stream
 from clbench.models.config import ModelConfig
+from clbench.opening import open_stream
 from clbench.record import Part, Phase, Selection
 from clbench.run import Run
 from clbench.scenario import Experience, scenarios

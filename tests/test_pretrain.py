@@ -8,13 +8,13 @@ import torch
 
 from clbench.cli.command_pretrain import run as pretrain
 from clbench.digest import state_digest
-from clbench.engine import open_stream
 from clbench.errors import ClbenchError, ConfigError, LeakError
 from clbench.models.checkpoint import read_certificate, read_weights
 from clbench.models.classifier import build_classifier
 from clbench.models.config import EMBEDDED, ModelConfig
 from clbench.models.language import build_causal
 from clbench.models.pretrained_vit import WEIGHTS, PretrainedViT
+from clbench.opening import open_stream
 from clbench.pretrain import merged
 from clbench.record import Part, Phase, Selection
 from clbench.run import Run, resolved_model

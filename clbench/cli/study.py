@@ -12,11 +12,11 @@ from rich.console import Console
 
 from clbench.cli.progress import Watch
 from clbench.config import Job
-from clbench.engine import open_stream
 from clbench.environment import threads_each
 from clbench.errors import ClbenchError, ConfigError
 from clbench.estimate import estimate_seconds
 from clbench.executor import Executor, executors
+from clbench.opening import open_stream
 from clbench.protocol import Protocol, RunError, Stage, Study, protocols
 from clbench.record import Record
 from clbench.report import summary

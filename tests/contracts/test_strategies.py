@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from clbench.digest import state_digest
-from clbench.engine import learn, measure
+from clbench.engine import learn
+from clbench.examination import measure
 from clbench.record import Setting
 from clbench.scenario import Stream
 from clbench.space import ranges

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from clbench import engine
+from clbench import engine, opening
 from clbench.digest import state_digest
 from clbench.errors import ClbenchError, ConfigError, IncompatibleError
 from clbench.executor import executors
@@ -195,7 +195,7 @@ def test_what_cannot_be_shared_is_refused(
 ) -> None:
     run = team(sharding).placed(digits_run(tmp_path, strategy, model))
     with pytest.raises(IncompatibleError, match=reason):
-        engine.build_strategy(run, engine.open_stream(run))
+        opening.build_strategy(run, opening.open_stream(run))
 
 
 def test_devices_that_are_not_there_are_refused() -> None:

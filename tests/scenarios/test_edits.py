@@ -11,8 +11,9 @@ import torch
 from clbench import world
 from clbench.edit_rows import table_of
 from clbench.edits import Edit
-from clbench.engine import examine, learn, probe
+from clbench.engine import learn
 from clbench.errors import ConfigError, DataError, IncompatibleError
+from clbench.examination import examine, probe
 from clbench.models.config import EMBEDDED_WORLD, ModelConfig
 from clbench.models.language import tokenizer_of
 from clbench.prompts import Rows, Shorten

@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 
 from clbench.corpora import TextExample
-from clbench.engine import measure, probe
 from clbench.errors import IncompatibleError
+from clbench.examination import measure, probe
 from clbench.grouping import Codebooks
 from clbench.models import small_llama
 from clbench.models.checkpoint import read_certificate

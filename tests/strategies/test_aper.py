@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import ConfigError
+from clbench.examination import measure
 from clbench.memory import MemoryConfig
 from clbench.record import Setting
 from clbench.strategies.aper import APER, APERConfig

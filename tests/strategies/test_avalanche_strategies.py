@@ -15,8 +15,9 @@ import torch
 
 from clbench import engine, record
 from clbench.digest import state_digest
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import ClbenchError, DivergedError, IncompatibleError
+from clbench.examination import measure
 from clbench.models.config import ModelConfig
 from clbench.protocol import Study, evaluation_run
 from clbench.record import Part, Selection, Setting, Status

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import ConfigError
+from clbench.examination import measure
 from clbench.memory import MemoryConfig, Policy
 from clbench.record import Setting
 from clbench.strategies import der_pp

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from clbench.digest import state_digest
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import ConfigError, IncompatibleError
+from clbench.examination import measure
 from clbench.scenario import Stream
 from clbench.strategies import dpo
 from clbench.strategy import strategies

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import ConfigError
+from clbench.examination import measure
 from clbench.record import Setting
 from clbench.strategies import fecam
 from clbench.strategies.fecam import FeCAMConfig

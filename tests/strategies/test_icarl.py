@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clbench.augment import ImageTransform
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import ConfigError, IncompatibleError
+from clbench.examination import measure
 from clbench.memory import MemoryConfig, Policy
 from clbench.record import Setting
 from clbench.strategies import icarl

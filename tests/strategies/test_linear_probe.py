@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import ConfigError
+from clbench.examination import measure
 from clbench.memory import MemoryConfig
 from clbench.models.classifier import local_cross_entropy
 from clbench.models.head import CosineHead

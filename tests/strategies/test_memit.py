@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from clbench.digest import state_digest
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import ConfigError, IncompatibleError
+from clbench.examination import measure
 from clbench.record import Setting
 from clbench.sites import keys_and_state
 from clbench.strategies.memit import MEMIT, MEMITConfig, factor_of, weighed_update

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clbench.engine import learn, measure
+from clbench.engine import learn
+from clbench.examination import measure
 from clbench.finetune import Optimizer, Schedule
 from clbench.gaussians import Covariance
 from clbench.models.adapters import AdapterWeights

@@ -7,8 +7,9 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import ConfigError
+from clbench.examination import measure
 from clbench.memory import MemoryConfig
 from clbench.record import Setting
 from clbench.strategies import ranpac

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import ConfigError
+from clbench.examination import measure
 from clbench.finetune import FineTune
 from clbench.strategy import strategies
 from clbench.table import Batch

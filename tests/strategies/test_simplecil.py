@@ -6,8 +6,9 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import CheckpointError
+from clbench.examination import measure
 from clbench.record import Setting
 from tests.learning import shortened, strategy, stream_for
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import ConfigError
+from clbench.examination import measure
 from clbench.finetune import Optimizer, Schedule
 from clbench.memory import MemoryConfig
 from clbench.models.classifier import Classifier

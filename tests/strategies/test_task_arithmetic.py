@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from clbench import inherited
-from clbench.engine import learn, measure
+from clbench.engine import learn
 from clbench.errors import ConfigError
+from clbench.examination import measure
 from clbench.models.config import HeadKind, ModelConfig
 from clbench.record import Setting
 from clbench.strategies.task_arithmetic import TaskArithmetic, TaskArithmeticConfig, added

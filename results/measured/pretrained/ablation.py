@@ -22,8 +22,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clbench.engine import build_strategy, learn, open_stream
+from clbench.engine import learn
 from clbench.models.config import ModelConfig
+from clbench.opening import build_strategy, open_stream
 from clbench.record import Part, Phase, Selection
 from clbench.run import Run
 from clbench.scenario import Stream, scenarios
