@@ -81,6 +81,8 @@ class Site:
         if not file or re.match(r"[a-z]+:", file):
             return link
         wanted = os.path.normpath(PurePosixPath(source).parent / file)
+        if (ROOT / wanted / "__init__.py").is_file():  # a package: what its head says
+            wanted = f"{wanted}/__init__.py"
         if wanted not in self.seen and (ROOT / wanted).is_file():
             self.seen.add(wanted)
             self.pending.append(wanted)
