@@ -7,6 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from clbench.cli.cycles import without_search_for_cycles
+
 EXAMPLES = """examples:
   clbench report runs                          a table in the terminal
   clbench report runs --format latex > table.tex
@@ -18,6 +20,7 @@ Only evaluation runs are reported. CSV has every metric. Intransigence needs run
 """
 
 
+@without_search_for_cycles()
 def run(words: list[str]) -> int:
     """Print one report of all records below the folders."""
     parser = argparse.ArgumentParser(

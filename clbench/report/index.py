@@ -13,7 +13,6 @@ import hashlib
 import os
 import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -95,7 +94,7 @@ def _runs(lines: Iterable[Line]) -> Runs:
     begun: set[str] = set()
     for line in lines:
         if line.kind == Kind.FINISHED:
-            found.append(entry.from_json(zlib.decompress(line.content).decode(), Path(line.path)))
+            found.append(entry.from_json(line.content.decode(), Path(line.path)))
         elif line.kind == Kind.FAULT:
             faults.append(line.content.decode())
         elif line.kind == Kind.UNFINISHED:
@@ -148,7 +147,7 @@ def _line(path: str, modified: int, size: int) -> Line:
         if found.status is Status.RUNNING:
             return Line(path, modified, size, Kind.UNFINISHED, found.run, b"")
         text = entry.to_json(entry.entry(found, Path(path)))
-        return Line(path, modified, size, Kind.FINISHED, found.run, zlib.compress(text.encode(), 1))
+        return Line(path, modified, size, Kind.FINISHED, found.run, text.encode())
     except (ClbenchError, OSError, ArithmeticError, LookupError, ValueError) as error:
         return Line(path, modified, size, Kind.FAULT, "", str(error).encode())
 
