@@ -1,6 +1,6 @@
 """All runs below some folders, each file read once and again only when it has changed.
 
-Reading ten thousand records and computing their metrics takes a minute, so what tables need of each (`Entry`) is kept
+Reading ten thousand records and computing their metrics takes 20 s, so what tables need of each (`Entry`) is kept
 in an SQLite file in the user's cache, by path, time and size of the ``record.json``. The records stay the only truth:
 the index can be deleted at any time, two people's folders are merged by copying, and code that computes something else
 begins an index of its own.
