@@ -143,7 +143,7 @@ class FineTune(Strategy):
     def exemplars(self, draws: torch.Generator) -> Tensor:
         """Row numbers (M,) int64 of the exemplars that follow one batch's new rows; asked where there are any.
 
-        May be asked one batch ahead of the training (`Source.stream`), so it must not look at the model.
+        Asked for all batches of an epoch before the first of them is trained on, so it must not look at the model.
         """
         return self.memory.draw(draws)
 
@@ -191,9 +191,15 @@ class FineTune(Strategy):
 
     def _rows(self, table: Table, order: torch.Generator, draws: torch.Generator) -> Iterator[Tensor]:
         """Row numbers of each batch of one epoch, new examples first."""
-        for rows in table.row_batches(self.config.batch_size, order, self.config.bucketed):
-            exemplars = self.exemplars(draws).to(rows.device) if len(self.memory) else rows[:0]
-            yield torch.cat((rows, exemplars))
+        batches = table.row_batches(self.config.batch_size, order, self.config.bucketed)
+        if not len(self.memory):
+            yield from batches
+            return
+        new = list(batches)
+        drawn = [self.exemplars(draws) for _ in new]
+        # All in one copy: the host waits for the GPU at each.
+        exemplars = torch.cat(drawn).to(table.rows.device).split([len(rows) for rows in drawn])
+        yield from map(torch.cat, zip(new, exemplars, strict=True))
 
     def _set_rate(self, optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
         config = self.config

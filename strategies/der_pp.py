@@ -19,6 +19,7 @@ Certificate: no published number is reproduced yet.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import torch
@@ -79,22 +80,23 @@ class DERpp(FineTuneClassifier):
 
     def __init__(self, config: DERppConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.places = torch.empty(2, 0, dtype=torch.int64)  # in the memory, of the two draws in the current batch
+        self.places: deque[Tensor] = deque()  # (2, M) int64 each: in the memory, of the two draws in batches to come
 
     def exemplars(self, draws: torch.Generator) -> Tensor:
         """Two independent draws, one after the other."""
         shuffles = [torch.randperm(len(self.memory), generator=draws) for _ in range(2)]
-        self.places = torch.stack(shuffles)[:, : self.config.memory.batch_size]
-        return self.memory.rows[self.places.flatten().to(self.memory.rows.device)]
+        places = torch.stack(shuffles)[:, : self.config.memory.batch_size]
+        self.places.append(places.to(self.problem.device))
+        return self.memory.rows[places.flatten()]
 
     def loss(self, batch: Batch) -> Tensor:
         """The three terms; the batch ends with the two draws of `exemplars`."""
         logits = self.model.all_logits(batch)
-        size = self.places.shape[1]
-        if not size:
+        if not self.places:
             return self.model.cross_entropy(logits, batch)
+        chosen = self.places.popleft()[0]
+        size = len(chosen)
         new = len(logits) - 2 * size
-        chosen = self.places[0].to(logits.device)
         stored, outputs = self.auxiliary["logits"][chosen], self.auxiliary["outputs"][chosen]
         return (
             self._cross_entropy(logits, batch, slice(0, new))

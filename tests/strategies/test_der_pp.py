@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from clbench.memory import MemoryConfig, Policy
 from clbench.record import Setting
 from clbench.strategies import der_pp
 from clbench.strategies.der_pp import DERppConfig
-from clbench.table import Batch
+from clbench.table import Batch, Source, Table
 from tests.learning import OF_CLASSES, digits, shortened, strategy
 
 
@@ -93,6 +94,7 @@ def test_every_step_descends_the_formula_on_what_was_drawn(setting: Setting) -> 
     loss = learner.loss
 
     def watched(batch: Batch) -> Tensor:
+        places = learner.places[0].clone()
         result: Tensor = loss(batch)
         # Batch norm in training mode goes by the batch alone, so a second pass gives the same logits.
         logits = learner.model.all_logits(batch).detach().double()
@@ -109,12 +111,12 @@ def test_every_step_descends_the_formula_on_what_was_drawn(setting: Setting) -> 
 
         total = torch.stack([cross_entropy(i) for i in new]).mean()
         total += 0.8 * torch.stack([cross_entropy(i) for i in labelled]).mean()
-        for i, place in zip(matched, learner.places[0].tolist(), strict=True):
+        for i, place in zip(matched, places[0].tolist(), strict=True):
             assert batch["label"][i] == learner.memory.labels[place]
             count = int(learner.auxiliary["outputs"][place])
             gap = logits[i, :count] - learner.auxiliary["logits"][place, :count]
             total += 0.3 * gap.square().mean() / 20
-        steps.append((float(result.detach()), float(total), learner.places.clone()))
+        steps.append((float(result.detach()), float(total), places))
         return result
 
     learn(learner, shortened(stream.experiences[0], 64))
@@ -145,6 +147,18 @@ def test_what_is_stored_is_exemplars_their_logits_and_how_many_of_these_there_ar
         learn(learner, shortened(experience, 64))
     row_bytes = stream.experiences[0].train.source.row_bytes
     assert learner.stored_bytes() == 10 * (row_bytes + 4 * 4 + 8)
+
+
+def test_it_learns_the_same_from_tables_on_disk_whose_batches_are_gathered_ahead() -> None:
+    stream, models = digits(), []
+    for mapped in (False, True):
+        learner: Any = strategy("der_pp", stream, memory=reservoir(40, batch_size=10))
+        source = Source(stream.experiences[0].train.source.columns, mapped=mapped)
+        for experience in stream.experiences[:3]:
+            rows = shortened(experience, 128).train.rows
+            learn(learner, replace(experience, train=Table(source, rows)))
+        models.append(list(learner.model.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(*models, strict=True))
 
 
 def test_a_memory_that_takes_no_new_row_is_no_problem() -> None:
