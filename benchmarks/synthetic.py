@@ -39,7 +39,13 @@ class Synthetic(Scenario):
         assert self.root is not None
         data = workload.Data.load(self.root / "data.npz")
         train, test = (
-            Source({"image": torch.from_numpy(images), "label": torch.from_numpy(labels)}, self.device)
+            Source(
+                {
+                    "image": torch.from_numpy(images).contiguous(memory_format=torch.channels_last),
+                    "label": torch.from_numpy(labels),
+                },
+                self.device,
+            )
             for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels))
         )
         classes = half_of_classes(workload.CLASSES, part, split_seed, swap)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from clbench.errors import DataError
+from clbench.kernels.layout import pick
 from clbench.places import places
 from clbench.table import Source, place
 
@@ -80,10 +81,10 @@ def load(root: Path, device: str, kept: int | None = None) -> tuple[Source, Sour
     sources = []
     for split, data in sets.items():
         labels = torch.tensor(data.targets)
-        images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+        images = torch.from_numpy(data.data).permute(0, 3, 1, 2)
         if split == "train" and kept is not None:
             rows = torch.cat([(labels == c).nonzero()[:kept, 0] for c in range(CLASSES)])
-            images, labels = images[rows], labels[rows]
+            images, labels = pick(images, rows), labels[rows]
         sources.append(place({"image": images, "label": labels}, device, root / "clbench-cache" / f"cifar100-{split}"))
     train, test = sources
     return train, test, list(sets["test"].classes), f"{train.digest()} {test.digest()}"

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from clbench.errors import DataError
+from clbench.kernels.layout import pick
 from clbench.record import write_atomically
 
 LENGTH = "length"  # the column by which rows of like length come together
@@ -34,7 +35,7 @@ class Source:
     """Named columns of equal length, resident on a device or memory-mapped from disk.
 
     Args:
-        columns: tensors whose first dimensions agree.
+        columns: tensors whose first dimensions agree, laid out as their batches shall be (`clbench.kernels.layout`).
         device: where batches are delivered; the columns move there unless ``mapped``.
         mapped: leave the columns where they are (a memory map) and move batches only.
         layout: names the order of the rows where the digest of the data does not decide it, empty where it does.
@@ -85,9 +86,9 @@ class Source:
                 yield self._delivered(coming.result())
 
     def _gathered(self, rows: Tensor) -> Batch:
-        """Copies of whole rows, where the columns are; indexing with [] would copy element by element."""
+        """Copies of whole rows, where the columns are."""
         if not self.mapped:
-            return {n: c.index_select(0, rows) for n, c in self.columns.items()}
+            return {n: pick(c, rows) for n, c in self.columns.items()}
         rows = rows.cpu()
         return {n: torch.index_select(c, 0, rows, out=self._landing(c, len(rows))) for n, c in self.columns.items()}
 

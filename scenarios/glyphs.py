@@ -73,6 +73,7 @@ def _drawn(device: str, train: int, test: int) -> tuple[Source, Source, str]:
     sources = []
     for split, each in (("train", train), ("test", test)):
         images = torch.cat([draw(glyph, each, split) for glyph in range(CLASSES)])
+        images = images.contiguous(memory_format=torch.channels_last)
         labels = torch.arange(CLASSES).repeat_interleave(each)
         sources.append(Source({"image": images, "label": labels}, device))
     return sources[0], sources[1], f"{sources[0].digest()} {sources[1].digest()}"

@@ -89,9 +89,10 @@ def arms(count: int) -> tuple[Arms, Arms]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (max(count, MEMORY), 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 100, (len(images),), generator=generator)
-    pictures = images.permute(0, 2, 3, 1).contiguous().numpy()
-    whole = Table(Source({"image": images[:count], "label": labels[:count]}))
-    memory = Table(Source({"image": images[:MEMORY], "label": labels[:MEMORY]}))
+    kept = images.contiguous(memory_format=torch.channels_last)  # as CIFAR's files have them
+    pictures = kept.permute(0, 2, 3, 1).numpy()
+    whole = Table(Source({"image": kept[:count], "label": labels[:count]}))
+    memory = Table(Source({"image": kept[:MEMORY], "label": labels[:MEMORY]}))
     by_pillow, by_tensors = (
         Images(pictures[:count], labels[:count].tolist(), PILLOW),
         Images(images[:count], labels[:count].tolist(), TENSORS),

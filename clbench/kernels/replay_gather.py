@@ -13,6 +13,7 @@ precisions both round that result to nearest.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,8 @@ from torch import Tensor
 
 from clbench.kernels.dispatch import by_triton
 from clbench.kernels.draws import Draws, Given, check_draws, drawn
+from clbench.kernels.layout import channels_last as lies_last
+from clbench.kernels.layout import interleaved, pick
 from clbench.kernels.normalise import affine, check_images, kind, normalised
 from clbench.space import require
 
@@ -92,24 +95,34 @@ def crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
         padding: zeros on each side.
 
     Returns:
-        (N, C, H, W), the same dtype.
+        (N, C, H, W), the same dtype, laid out as the images are.
     """
     count, channels, height, width = images.shape
-    down, right = offsets
-    tall, wide = height + 2 * padding, width + 2 * padding
-    places = torch.arange(max(count, channels, height), device=images.device)
-    # Where each row of each crop begins in the flat padded batch: whole rows are copied far faster than pixels.
-    starts = (places[:count] * (channels * tall * wide) + down * wide + right)[:, None, None]
-    starts = starts + places[:channels, None] * (tall * wide) + places[:height] * wide
-    padded = F.pad(images, (padding,) * 4).flatten()
-    windows = padded.as_strided((max(len(padded) - width + 1, 0), width), (1, 1))  # a view: (all rows anywhere, W)
-    return windows.index_select(0, starts.flatten()).view(images.shape)
+    last = lies_last(images)
+    planes, unit = (interleaved(images)[:, None], channels) if last else (images, 1)
+    parts, long, tall, wide = planes.shape[1], width * unit, height + 2 * padding, (width + 2 * padding) * unit
+    corners = offsets[0] * wide + offsets[1] * unit
+    starts = _row_starts(count, parts, height, tall, wide, images.device) + corners[:, None, None]
+    padded = F.pad(planes, (padding * unit, padding * unit, padding, padding)).flatten()
+    windows = padded.as_strided((max(len(padded) - long + 1, 0), long), (1, 1))  # a view: (all rows anywhere, long)
+    cropped = windows.index_select(0, starts.flatten())
+    return cropped.view(count, height, width, channels).permute(0, 3, 1, 2) if last else cropped.view(images.shape)
+
+
+@functools.lru_cache(maxsize=16)
+def _row_starts(count: int, parts: int, height: int, tall: int, wide: int, device: torch.device) -> Tensor:
+    """Where the first rows of each plane begin in a flat batch (count, parts, tall, wide), (count, parts, height).
+
+    Whole rows are copied far faster than pixels.
+    """
+    images, planes, rows = (torch.arange(n, device=device) for n in (count, parts, height))
+    return images[:, None, None] * (parts * tall * wide) + planes[:, None] * (tall * wide) + rows * wide
 
 
 def mirror(images: Tensor, mirrored: Tensor) -> Tensor:
-    """Images (N, C, H, W), left and right exchanged where ``mirrored`` (N,) bool says so."""
+    """Images (N, C, H, W), left and right exchanged where ``mirrored`` (N,) bool says so; laid out as they are."""
     chosen = torch.arange(len(images), device=images.device) + len(images) * mirrored
-    return torch.cat((images, images.flip(3))).index_select(0, chosen)
+    return pick(torch.cat((images, images.flip(3))), chosen)
 
 
 def _images(
@@ -121,7 +134,7 @@ def _images(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:
-    images = store if given.rows is None else store.index_select(0, given.rows)
+    images = store if given.rows is None else pick(store, given.rows)
     if given.offsets is not None:
         images = crop(images, given.offsets, padding)
     if given.mirrored is not None:
