@@ -20,6 +20,7 @@ from clbench.record import Record, Status
 from clbench.report import wording
 from clbench.report.entry import Entry, Reportable, adapter, block_fields, gathered, how, row_fields
 from clbench.report.quantities import QUANTITIES, of_probes
+from clbench.report.view import USUAL, View
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,12 @@ class Block:
         return tuple(record for row in self.rows for record in row.records)
 
 
-def blocks(reported: Reportable, upper_bound: str = "joint", source: str = "these records") -> tuple[Block, ...]:
+def blocks(reported: Reportable, view: View = USUAL) -> tuple[Block, ...]:
     """Group the evaluation runs that have come to an end.
 
     Args:
         reported: runs that were found, or records of any kind.
-        upper_bound: name of the strategy that intransigence is measured against.
-        source: where the records came from, for the message.
+        view: names the upper bound, and the source for the message.
 
     Raises:
         ClbenchError: no evaluation run has come to an end.
@@ -118,11 +118,11 @@ def blocks(reported: Reportable, upper_bound: str = "joint", source: str = "thes
     runs = gathered(reported)
     if not runs.entries:
         why = "".join(f"\n{fault}" for fault in runs.faults)
-        raise ClbenchError(f"no finished evaluation runs in {source}; make some with `clbench run`{why}")
+        raise ClbenchError(f"no finished evaluation runs in {view.source}; make some with `clbench run`{why}")
     groups = _grouped(runs.entries, lambda entry: entry.block, block_fields)
     heads = [group[0] for group in groups]
     titles = wording.distinct([head.title for head in heads], [block_fields(head.record) for head in heads])
-    return tuple(Block(title, _rows(group, upper_bound)) for title, group in zip(titles, groups, strict=True))
+    return tuple(Block(title, _rows(group, view.upper_bound)) for title, group in zip(titles, groups, strict=True))
 
 
 def _rows(entries: Sequence[Entry], upper_bound: str) -> tuple[Row, ...]:
