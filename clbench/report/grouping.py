@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from clbench.errors import ClbenchError
-from clbench.metrics import INTRANSIGENCE, Interval, Quantity, interval
+from clbench.metrics import INTRANSIGENCE, Interval, Quantity, interval, intransigence
 from clbench.record import Record, Status
 from clbench.report import wording
 from clbench.report.entry import Entry, Reportable, adapter, block_fields, gathered, how, row_fields
@@ -138,14 +138,11 @@ def _rows(entries: Sequence[Entry], upper_bound: str) -> tuple[Row, ...]:
 
 
 def _values(entries: Sequence[Entry], references: Mapping[tuple[str, int], Entry]) -> dict[str, tuple[float, ...]]:
-    def lag(entry: Entry) -> float:
-        reference = references.get(_data(entry))
-        learnt = entry.values["learning_accuracy"]
-        return math.nan if reference is None else reference.values["learning_accuracy"] - learnt
-
     names = dict.fromkeys(name for entry in entries for name in entry.values)
     values = {name: tuple(entry.values.get(name, math.nan) for entry in entries) for name in names}
-    return values | {INTRANSIGENCE.name: tuple(lag(entry) for entry in entries)}
+    peers = (references.get(_data(entry)) for entry in entries)
+    joint = (math.nan if peer is None else peer.values["learning_accuracy"] for peer in peers)
+    return values | {INTRANSIGENCE.name: tuple(map(intransigence, values["learning_accuracy"], joint))}
 
 
 def _data(entry: Entry) -> tuple[str, int]:

@@ -78,6 +78,13 @@ def test_intransigence_is_against_the_upper_bound_of_the_same_seed(records: list
     assert pd.isna(values[1])
 
 
+def test_intransigence_is_never_against_a_run_on_other_data(make_record: Make) -> None:
+    run, joint = make_record([[70]]), make_record([[90]], strategy="joint")
+    for other, expected in ((joint, 20), (replace(joint, data_digest="other"), math.nan)):
+        values = frame.runs([run, other]).set_index("strategy")["intransigence"]
+        assert values["naive"] == pytest.approx(expected, nan_ok=True)
+
+
 def test_intransigence_may_be_asked_for_as_a_column_and_tells_where_runs_are_missing(records: list[Record]) -> None:
     without = [r for r in records if not (r.strategy == "joint" and r.seed == 1)]
     text = report(without, "markdown", View(columns=("last_accuracy", "intransigence")))
