@@ -369,6 +369,20 @@ def test_data_says_what_is_there(tmp_path: Path) -> None:
     assert "not ready" in broken.stdout
 
 
+def test_data_lists_every_scenario_where_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cifar-100-python").mkdir()  # or it would be downloaded
+    done = clbench("data", cwd=tmp_path, CLBENCH_DATA=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, ""), "nothing that was asked for is missing"
+    found = dict(re.findall(r"^(\w+) +(ready|not ready)(?: |$)", done.stdout, re.MULTILINE))
+    assert list(found) == scenarios.names()
+    assert {found[name] for name in ("digits", "edits", "instructions")} == {"ready"}
+    assert {found[name] for name in ("cifar100", "folder", "trace")} == {"not ready"}
+    assert re.search(r"^folder +not ready  scenario\.path=FOLDER is missing", done.stdout, re.MULTILINE)
+    assert all(line.startswith((*found, "   ")) for line in done.stdout.splitlines()), (
+        "what is broken stays in its column"
+    )
+
+
 def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path: Path) -> None:
     code = """
 import sys
