@@ -41,6 +41,22 @@ class MemoryConfig:
         require(self.capacity >= 0, "strategy.memory.capacity", ">= 0", self.capacity)
         require(self.batch_size >= 1, "strategy.memory.batch_size", ">= 1", self.batch_size)
 
+    def require_none(self, where: str) -> None:
+        """Check that no exemplar is kept ``where`` none is used, as in "for joint".
+
+        Raises:
+            ConfigError: there is room for one.
+        """
+        require(self.capacity == 0, "strategy.memory.capacity", f"0 {where}", self.capacity)
+
+    def require_some(self, where: str) -> None:
+        """Check that exemplars are kept ``where`` they are needed, as in "for replay".
+
+        Raises:
+            ConfigError: there is room for none.
+        """
+        require(self.capacity >= 1, "strategy.memory.capacity", f">= 1 {where}", self.capacity)
+
 
 class ExemplarMemory:
     """At most ``capacity`` rows of the tables that were shown to it.

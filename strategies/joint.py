@@ -16,7 +16,6 @@ import torch
 from clbench.finetune import FineTune, FineTuneConfig
 from clbench.parallel import Sharding
 from clbench.scenario import Experience, Stream
-from clbench.space import require
 from clbench.strategy import Problem, strategies
 from clbench.table import Table
 
@@ -29,7 +28,7 @@ class JointConfig(FineTuneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.memory.capacity == 0, "strategy.memory.capacity", "0 for joint", self.memory.capacity)
+        self.memory.require_none("for joint")
 
 
 @strategies.register(JointConfig)

@@ -27,7 +27,7 @@ from torch import Tensor
 from clbench.finetune import FineTuneClassifier, FineTuneConfig, Schedule
 from clbench.models.classifier import local_cross_entropy
 from clbench.scenario import Experience
-from clbench.space import LogUniform, require, searched
+from clbench.space import LogUniform, searched
 from clbench.strategy import Problem, strategies
 from clbench.table import Batch, Table
 
@@ -45,8 +45,7 @@ class LinearProbeConfig(FineTuneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        capacity = self.memory.capacity
-        require(capacity == 0, "strategy.memory.capacity", "0 for linear_probe", capacity)
+        self.memory.require_none("for linear_probe")
 
 
 @strategies.register(LinearProbeConfig)
