@@ -1,18 +1,64 @@
-"""CIFAR-100's official files: where they lie, whether they are whole, what is in them."""
+"""CIFAR-100's official files, where they lie and whether they are whole, and what its scenarios share."""
 
 from __future__ import annotations
 
 import functools
+from abc import abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from clbench.augment import Transform
+from clbench.cut import CutConfig, check_at_most
 from clbench.errors import DataError
 from clbench.kernels.layout import pick
 from clbench.places import places
+from clbench.record import Part
+from clbench.scenario import Scenario, Stream, class_stream, half_of_classes
+from clbench.space import require
 from clbench.table import Source, place
 
 CLASSES = 100
+
+
+@dataclass
+class CifarConfig(CutConfig):
+    """How the hundred classes are cut into experiences."""
+
+    augment: bool = True  # random crop and flip in training
+    train_per_class: int | None = None  # keep only so many training images of each class; null: all 500
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_most(self, CLASSES)
+        kept = self.train_per_class
+        require(kept is None or 1 <= kept <= 500, "scenario.train_per_class", "in 1 .. 500 or null", kept)
+
+
+class CifarScenario(Scenario):
+    """A hundred classes, a few at a time. Subclasses say in what size."""
+
+    config: CifarConfig
+
+    @abstractmethod
+    def transform(self) -> Transform:
+        """From stored images to a network's input."""
+
+    def check(self, part: Part) -> None:
+        """See that the part can be cut and that the data are there, downloading them where they are not."""
+        self.config.sizes(len(half_of_classes(CLASSES, part)))
+        verify(find(self.root))
+
+    def stream(self, seed: int, part: Part = Part.WHOLE, split_seed: int | None = None, swap: bool = False) -> Stream:
+        """New classes in an order drawn from the seed."""
+        config = self.config
+        train, test, names, digest = load(find(self.root), str(self.device), config.train_per_class)
+        classes = half_of_classes(CLASSES, part, split_seed, swap)
+        sizes = config.sizes(len(classes))
+        return class_stream(
+            train, test, classes, sizes, seed, config.setting, self.transform(), digest, names, family="cifar100"
+        )
 
 
 def find(root: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""How the classes of a set are cut into experiences: the config fields that such scenarios share."""
+"""The config fields that scenarios of images share: how classes are cut into experiences, and sizes of pictures."""
 
 from __future__ import annotations
 
@@ -40,6 +40,20 @@ class CutConfig:
                 "lower scenario.tasks or scenario.base"
             )
         return sizes
+
+
+@dataclass
+class PicturesConfig(CutConfig):
+    """The shared fields, and the sizes that pictures of any size are kept and shown in."""
+
+    size: int = 224  # height and width that the network takes, pixels
+    store: int = 256  # height and width that images are decoded to and kept in, pixels
+    augment: bool = True  # random-resized crop and flip in training
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.size >= 8, "scenario.size", ">= 8", self.size)
+        require(self.store >= 8, "scenario.store", ">= 8", self.store)
 
 
 def check_at_most(config: CutConfig, classes: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clbench.errors import DivergedError
 from clbench.models.causal import CausalModel
+from clbench.models.low_rank import no_bare_matrices
 from clbench.scenario import Experience, Modality
 from clbench.space import require
 from clbench.strategy import Problem, Strategy
@@ -50,9 +51,7 @@ class Editor(Strategy):
     @classmethod
     def skip(cls, config: Any, problem: Problem) -> str | None:
         """It needs the model's own matrices."""
-        model = problem.model()
-        wrapped = isinstance(model, CausalModel) and model.network is not model.inner
-        return "it edits matrices where they are; leave model.adapter out" if wrapped else None
+        return no_bare_matrices(problem.model())
 
     def learn(self, experience: Experience) -> None:
         """Make the edits of one experience, in their order."""

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from clbench.finetune import FineTune, FineTuneConfig
-from clbench.models.low_rank import adapters, base, fold, foldable
-from clbench.models.routed import RoutedModel
+from clbench.models.low_rank import adapters, base, fold, no_single_set
 from clbench.scenario import Experience, Modality
 from clbench.strategy import Problem
 
@@ -29,12 +28,7 @@ class Folding(FineTune):
     @classmethod
     def skip(cls, config: FoldingConfig, problem: Problem) -> str | None:
         """It needs one set of adapters."""
-        model = problem.model()
-        if not adapters(model):
-            return "it needs low-rank adapters; add model.adapter.rank=8"
-        if isinstance(model, RoutedModel) and model.routed:
-            return "it has one set of adapters at a time; leave model.adapter.routing out"
-        return None if foldable(model) else "it folds matrices only; leave embeddings out of model.adapter.targets"
+        return no_single_set(problem.model())
 
     def end(self, experience: Experience) -> None:
         """Fold."""

@@ -16,18 +16,16 @@ import torch
 from torch import Tensor
 
 from clbench.digest import state_digest
-from clbench.errors import CheckpointError, IncompatibleError
+from clbench.errors import CheckpointError
 from clbench.finetune import FineTuneClassifier, FineTuneConfig, Schedule
 from clbench.models.adapters import AdaptedTransformer
 from clbench.models.head import CosineHead
-from clbench.models.transformer import opened
+from clbench.models.transformer import no_transformer, opened
 from clbench.prototypes import best
 from clbench.scenario import Experience
 from clbench.space import Choice, LogUniform, require, searched
 from clbench.strategy import Problem, Strategy
 from clbench.table import Batch
-
-NO_TRANSFORMER = "it puts adapters into a vision transformer, and the backbone is none that can be opened up"
 
 
 class FrozenFeatures(Strategy):
@@ -103,8 +101,7 @@ class FirstSessionConfig(FineTuneConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.rank >= 1, "strategy.rank", ">= 1", self.rank)
-        capacity = self.memory.capacity
-        require(capacity == 0, "strategy.memory.capacity", "0 where no exemplar is used", capacity)
+        self.memory.require_none("where no exemplar is used")
 
 
 class FirstSession(FineTuneClassifier):
@@ -117,10 +114,7 @@ class FirstSession(FineTuneClassifier):
         super().__init__(config, problem)
         self.width = cast(int, self.model.backbone.features_out)
         if self.adapts(config):
-            transformer = opened(self.model.backbone)
-            if transformer is None:
-                raise IncompatibleError(NO_TRANSFORMER)
-            self.model.backbone = AdaptedTransformer(transformer, config.rank)
+            self.model.backbone = AdaptedTransformer(opened(self.model.backbone), config.rank)
             self.model.head = CosineHead(self.width, self.model.outputs)
         self.model.to(problem.device)
 
@@ -132,7 +126,7 @@ class FirstSession(FineTuneClassifier):
     @classmethod
     def skip(cls, config: Any, problem: Problem) -> str | None:
         """Adapters go into vision transformers only."""
-        return NO_TRANSFORMER if cls.adapts(config) and opened(problem.model().backbone) is None else None
+        return no_transformer(problem.model().backbone) if cls.adapts(config) else None
 
     @abstractmethod
     def collect(self, experience: Experience) -> None:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from clbench.half import Half, HalfConfig
 from clbench.memory import MemoryConfig
 from clbench.scenario import Experience
-from clbench.space import require
 from clbench.table import Table
 
 
@@ -32,8 +31,7 @@ class ProjectingConfig(HalfConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        needed = ">= 1 where exemplars are the constraints"
-        require(self.memory.capacity >= 1, "strategy.memory.capacity", needed, self.memory.capacity)
+        self.memory.require_some("where exemplars are the constraints")
 
 
 def flat(gradients: Iterable[Tensor]) -> Tensor:

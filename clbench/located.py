@@ -19,6 +19,7 @@ from clbench.errors import ConfigError
 from clbench.finetune import FineTune, FineTuneConfig
 from clbench.location import Module, location_of, named, parameters_at
 from clbench.models.causal import CausalModel
+from clbench.models.low_rank import no_bare_matrices
 from clbench.scenario import Experience, Modality
 from clbench.space import Choice, Uniform, require, searched
 from clbench.strategy import Problem
@@ -95,9 +96,7 @@ class Located(FineTune):
     @classmethod
     def skip(cls, config: LocatedConfig, problem: Problem) -> str | None:
         """It needs whole matrices."""
-        network = problem.model()
-        wrapped = isinstance(network, CausalModel) and network.network is not network.inner
-        return "it trains matrices where they are; leave model.adapter out" if wrapped else None
+        return no_bare_matrices(problem.model())
 
     def learn(self, experience: Experience) -> None:
         """Learn one experience, all its edits together or one after the other."""

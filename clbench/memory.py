@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,22 @@ class MemoryConfig:
     def __post_init__(self) -> None:
         require(self.capacity >= 0, "strategy.memory.capacity", ">= 0", self.capacity)
         require(self.batch_size >= 1, "strategy.memory.batch_size", ">= 1", self.batch_size)
+
+    def require_none(self, where: str) -> None:
+        """Check that no exemplar is kept ``where`` none is used, as in "for joint".
+
+        Raises:
+            ConfigError: there is room for one.
+        """
+        require(self.capacity == 0, "strategy.memory.capacity", f"0 {where}", self.capacity)
+
+    def require_some(self, where: str) -> None:
+        """Check that exemplars are kept ``where`` they are needed, as in "for replay".
+
+        Raises:
+            ConfigError: there is room for none.
+        """
+        require(self.capacity >= 1, "strategy.memory.capacity", f">= 1 {where}", self.capacity)
 
 
 class ExemplarMemory:
@@ -126,6 +143,35 @@ class ExemplarMemory:
             return torch.argsort(self.priorities, stable=True)[: self.config.capacity]
         quota = self.config.capacity // len(self.labels.unique())
         return lowest_per_class(self.priorities, self.labels, quota)
+
+
+class SeenRows:
+    """All rows of the tables that were shown to it, by number, as in `ExemplarMemory`."""
+
+    def __init__(self) -> None:
+        self.rows = torch.empty(0, dtype=torch.int64)
+        self._row_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def with_all_of(self, table: Table) -> Table:
+        """Take all rows of a table in; a table of all that were seen."""
+        self.rows = torch.cat((self.rows, table.rows.cpu()))
+        self._row_bytes = table.source.row_bytes
+        return Table(table.source, self.rows)
+
+    def stored_bytes(self) -> int:
+        """Bytes of every example seen, were they copied."""
+        return len(self.rows) * self._row_bytes
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs."""
+        return {"seen": self.rows, "row_bytes": self._row_bytes}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Become what had this `state`, whatever else is in it."""
+        self.rows, self._row_bytes = state["seen"].cpu(), state["row_bytes"]
 
 
 def lowest_per_class(priorities: Tensor, labels: Tensor, quota: int) -> Tensor:

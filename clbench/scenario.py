@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -265,46 +265,50 @@ def class_stream(
         A stream whose labels count classes in order of arrival.
     """
     order = [classes[i] for i in class_order(len(classes), seed)] if order is None else list(order)
-    tasks = [task for task, size in enumerate(sizes) for _ in range(size)]
-    tables = [data if isinstance(data, Table) else Table(data) for data in (train, test)]
-    arrivals = [Table(_relabelled(table.source, order, tasks), table.rows) for table in tables]
-    labels = [table.column("label") for table in arrivals]
-    experiences, start = [], 0
-    for index, size in enumerate(sizes):
-        stop = start + size
-        rows = [((y >= start) & (y < stop)).nonzero()[:, 0] for y in labels]
-        shown = ", ".join(names[c] for c in order[start:stop]) if names else f"classes {start}-{stop - 1}"
-        experiences.append(
-            Experience(
-                index=index,
-                name=shown,
-                train=arrivals[0].select(rows[0]),
-                test=arrivals[1].select(rows[1]),
-                classes=tuple(range(start, stop)),
-                outputs=stop if setting is Setting.CLASS_INCREMENTAL else sum(sizes),
-            )
-        )
-        start = stop
+    called = [names[c] for c in order] if names else []
+    learnt, asked = (_relabelled(data, order, sizes) for data in (train, test))
+    experiences = tuple(_experiences(learnt, asked, sizes, called, setting))
     text = f"{digest} {order} {list(sizes)} {setting.value}"
-    stored = tuple(arrivals[0].source.columns[transform.reads].shape[1:])
+    stored = tuple(learnt.source.columns[transform.reads].shape[1:])
     return Stream(
-        experiences=tuple(experiences),
+        experiences=experiences,
         setting=setting,
         transform=transform,
         shape=transform.output_shape(stored),
         digest=hashlib.sha256(text.encode()).hexdigest(),
         source_digest=digest,
-        class_ids=frozenset(f"{family}/{names[c] if names else c}" for c in order) if family else frozenset(),
+        class_ids=frozenset(f"{family}/{name}" for name in called or order) if family else frozenset(),
         answers=ClassAnswers(told=setting is Setting.TASK_INCREMENTAL),
     )
 
 
-def _relabelled(source: Source, order: Sequence[int], tasks: Sequence[int]) -> Source:
+def _relabelled(data: Source | Table, order: Sequence[int], sizes: Sequence[int]) -> Table:
     """The same images, with labels counted in order of arrival (-1: takes no part) and each label's experience."""
-    label = source.columns["label"]
+    table = data if isinstance(data, Table) else Table(data)
+    source, label = table.source, table.source.columns["label"]
     arrival: Tensor = torch.full((int(label.max()) + 1,), -1, device=label.device)
     arrival[torch.tensor(order, device=label.device)] = torch.arange(len(order), device=label.device)
+    tasks = [task for task, size in enumerate(sizes) for _ in range(size)]
     task_of = torch.tensor([*tasks, -1], device=label.device)
     new = arrival[label]
     columns = {**source.columns, "label": new, "task": task_of[new]}
-    return Source(columns, source.device, source.mapped, source.layout)
+    return Table(Source(columns, source.device, source.mapped, source.layout), table.rows)
+
+
+def _experiences(
+    train: Table, test: Table, sizes: Sequence[int], names: Sequence[str], setting: Setting
+) -> Iterator[Experience]:
+    """Tables whose labels count classes in order of arrival, cut at so many classes each; names in that order."""
+    labels = [table.column("label") for table in (train, test)]
+    stop = 0
+    for index, size in enumerate(sizes):
+        start, stop = stop, stop + size
+        rows = [((y >= start) & (y < stop)).nonzero()[:, 0] for y in labels]
+        yield Experience(
+            index=index,
+            name=", ".join(names[start:stop]) or f"classes {start}-{stop - 1}",
+            train=train.select(rows[0]),
+            test=test.select(rows[1]),
+            classes=tuple(range(start, stop)),
+            outputs=stop if setting is Setting.CLASS_INCREMENTAL else sum(sizes),
+        )

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # the code that stands beside these results, whatever is installed
 
 from clbench.report import index, summary, tables  # noqa: E402
+from clbench.report.view import View  # noqa: E402
 
 FORMATS = {"csv": "csv", "md": "markdown", "tex": "latex", "svg": "svg"}
 MARKED = re.compile(r"(<!-- (\S+/report\.md) (\d+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -59,11 +60,11 @@ def reports(study: Path) -> Iterator[tuple[Path, str]]:
     runs = index.read([study / "runs"])
     folder = (study / "runs").relative_to(ROOT)
     for ending, form in FORMATS.items():
-        command = f"clbench report {folder} --format {form}"
+        view = View(command=f"clbench report {folder} --format {form}")
         if form == "svg":
-            yield study / f"report.{ending}", summary.to_svg(runs, title=command)
+            yield study / f"report.{ending}", summary.to_svg(runs, view)
         else:
-            yield study / f"report.{ending}", tables.report(runs, form, command=command)
+            yield study / f"report.{ending}", tables.report(runs, form, view)
 
 
 def findings(study: Path) -> str:

@@ -12,49 +12,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clbench import cifar
 from clbench.augment import ImageTransform
-from clbench.cut import CutConfig, check_at_most
-from clbench.record import Part
-from clbench.scenario import Scenario, Stream, class_stream, half_of_classes, scenarios
-from clbench.space import require
+from clbench.cifar import CifarConfig, CifarScenario
+from clbench.scenario import scenarios
 
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 
 @dataclass
-class Cifar100Config(CutConfig):
-    """How the hundred classes are cut into experiences."""
-
-    augment: bool = True  # random crop and flip in training
-    train_per_class: int | None = None  # keep only so many training images of each class; null: all 500
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_most(self, cifar.CLASSES)
-        kept = self.train_per_class
-        require(kept is None or 1 <= kept <= 500, "scenario.train_per_class", "in 1 .. 500 or null", kept)
+class Cifar100Config(CifarConfig):
+    """The shared fields."""
 
 
 @scenarios.register(Cifar100Config)
-class Cifar100(Scenario):
+class Cifar100(CifarScenario):
     """A hundred classes, a few at a time."""
 
     config: Cifar100Config
     default_model = "resnet32"
 
-    def check(self, part: Part) -> None:
-        """See that the part can be cut and that the data are there, downloading them where they are not."""
-        self.config.sizes(len(half_of_classes(cifar.CLASSES, part)))
-        cifar.verify(cifar.find(self.root))
-
-    def stream(self, seed: int, part: Part = Part.WHOLE, split_seed: int | None = None, swap: bool = False) -> Stream:
-        """New classes in an order drawn from the seed."""
-        config = self.config
-        train, test, names, digest = cifar.load(cifar.find(self.root), str(self.device), config.train_per_class)
-        classes = half_of_classes(cifar.CLASSES, part, split_seed, swap)
-        transform = ImageTransform(MEAN, STD, padding=4 if config.augment else 0, flip=config.augment)
-        sizes = config.sizes(len(classes))
-        return class_stream(
-            train, test, classes, sizes, seed, config.setting, transform, digest, names, family="cifar100"
-        )
+    def transform(self) -> ImageTransform:
+        """Padded, cropped and mirrored in training."""
+        return ImageTransform(MEAN, STD, padding=4 if self.config.augment else 0, flip=self.config.augment)

@@ -18,28 +18,19 @@ from pathlib import Path
 
 from clbench import folders
 from clbench.crops import pretrained_transform
-from clbench.cut import CutConfig
+from clbench.cut import PicturesConfig
 from clbench.errors import DataError
 from clbench.places import places
 from clbench.record import Part
 from clbench.scenario import Scenario, Stream, class_stream, half_of_classes, scenarios
-from clbench.space import require
 
 
 @dataclass
-class FolderConfig(CutConfig):
+class FolderConfig(PicturesConfig):
     """Which folder, how its classes are cut into experiences, and the size they are shown in."""
 
     path: Path | None = None  # folder that holds train/ and test/ (or val/), each with a folder per class
     shuffle: bool = True  # draw the order of classes from the seed; false: in the order of their folders' names
-    size: int = 224  # height and width that the network takes, pixels
-    store: int = 256  # height and width that images are decoded to and kept in, pixels
-    augment: bool = True  # random-resized crop and flip in training
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.size >= 8, "scenario.size", ">= 8", self.size)
-        require(self.store >= 8, "scenario.store", ">= 8", self.store)
 
 
 @scenarios.register(FolderConfig)

@@ -25,12 +25,11 @@ from pathlib import Path
 
 from clbench import folders
 from clbench.crops import CropTransform, evaluation_resize
-from clbench.cut import CutConfig
+from clbench.cut import PicturesConfig
 from clbench.errors import DataError
 from clbench.places import places
 from clbench.record import Part
 from clbench.scenario import Scenario, Stream, class_stream, half_of_classes, scenarios
-from clbench.space import require
 
 NAMES = ("imagenet100", "ImageNet100", "imagenet-100", "ImageNet-100", "imagenet", "ImageNet", "ILSVRC2012", ".")
 """Folders that are looked for, the last one being the place itself."""
@@ -48,18 +47,10 @@ class ClassList(Enum):
 
 
 @dataclass
-class Imagenet100Config(CutConfig):
+class Imagenet100Config(PicturesConfig):
     """Which classes, how they are cut into experiences, and the size they are shown in."""
 
     list: ClassList = ClassList.PODNET  # which classes, in which numbering; folder: those that are there
-    size: int = 224  # height and width that the network takes, pixels
-    store: int = 256  # height and width that images are decoded to and kept in, pixels
-    augment: bool = True  # random-resized crop and flip in training
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.size >= 8, "scenario.size", ">= 8", self.size)
-        require(self.store >= 8, "scenario.store", ">= 8", self.store)
 
 
 @scenarios.register(Imagenet100Config)

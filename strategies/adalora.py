@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from clbench.finetune import FineTune, FineTuneConfig
-from clbench.models.low_rank import adapters, allocate, directions, foldable, ranks, share_out, with_ranks
+from clbench.models.low_rank import allocate, directions, no_single_set, ranks, share_out, with_ranks
 from clbench.models.routed import RoutedModel
 from clbench.scenario import Experience, Modality
 from clbench.space import require
@@ -81,12 +81,7 @@ class AdaLoRA(FineTune):
     @classmethod
     def skip(cls, config: AdaLoRAConfig, problem: Problem) -> str | None:
         """It needs one set of adapters."""
-        model = problem.model()
-        if not adapters(model):
-            return "it needs low-rank adapters; add model.adapter.rank=8"
-        if isinstance(model, RoutedModel) and model.routed:
-            return "it has one set of adapters; leave model.adapter.routing out"
-        return None if foldable(model) else "it adapts matrices only; leave embeddings out of model.adapter.targets"
+        return no_single_set(problem.model())
 
     def begin(self, experience: Experience) -> None:
         """Lay out the course of the ranks."""

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from clbench import seeding
 from clbench.finetune import FineTuneClassifier, FineTuneConfig, Optimizer, Schedule
 from clbench.models.classifier import local_cross_entropy
-from clbench.models.transformer import Prefix, Transformer, opened
+from clbench.models.transformer import Prefix, Transformer, no_transformer, opened
 from clbench.scenario import Experience
 from clbench.space import Choice, Uniform, require, searched
 from clbench.strategy import Problem, strategies
@@ -60,7 +60,7 @@ class CodaPromptConfig(FineTuneConfig):
         require(self.length >= 2 and self.length % 2 == 0, "strategy.length", "even and >= 2", self.length)
         require(self.layers >= 1, "strategy.layers", ">= 1", self.layers)
         require(self.ortho >= 0, "strategy.ortho", ">= 0", self.ortho)
-        require(self.memory.capacity == 0, "strategy.memory.capacity", "0 for coda_prompt", self.memory.capacity)
+        self.memory.require_none("for coda_prompt")
 
 
 def orthonormal(earlier: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -169,15 +169,13 @@ class CodaPrompt(FineTuneClassifier):
     def __init__(self, config: CodaPromptConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         transformer = opened(self.model.backbone)
-        assert transformer is not None, self.skip(config, problem)
         self.prefixed = self.model.backbone = PrefixedTransformer(transformer, config.layers, config.length)
         self.new = slice(0, 0)  # outputs of this experience
 
     @classmethod
     def skip(cls, config: CodaPromptConfig, problem: Problem) -> str | None:
         """Prompts go into attentions."""
-        plain = opened(problem.model().backbone) is not None
-        return None if plain else "its prompts go into attentions, and the backbone is not a plain vision transformer"
+        return no_transformer(problem.model().backbone)
 
     def begin(self, experience: Experience) -> None:
         """Add this experience's components."""

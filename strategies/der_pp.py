@@ -46,7 +46,7 @@ class DERppConfig(FineTuneConfig):
         super().__post_init__()
         require(self.alpha >= 0, "strategy.alpha", ">= 0", self.alpha)
         require(self.beta >= 0, "strategy.beta", ">= 0", self.beta)
-        require(self.memory.capacity >= 1, "strategy.memory.capacity", ">= 1 for der_pp", self.memory.capacity)
+        self.memory.require_some("for der_pp")
 
 
 def logit_distance(logits: Tensor, stored: Tensor, outputs: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from clbench.finetune import EVALUATION_BATCH, FineTuneClassifier, FineTuneConfig, Schedule
 from clbench.models.adapters import AdaptedTransformer, AdapterWeights
 from clbench.models.head import CosineHead
-from clbench.models.transformer import opened
+from clbench.models.transformer import no_transformer, opened
 from clbench.scenario import Experience
 from clbench.space import Choice, Uniform, require, searched
 from clbench.strategy import Problem, strategies
@@ -57,7 +57,7 @@ class EaseConfig(FineTuneConfig):
         require(self.rank >= 1, "strategy.rank", ">= 1", self.rank)
         require(0 <= self.dropout < 1, "strategy.dropout", "in [0, 1)", self.dropout)
         require(self.alpha >= 0, "strategy.alpha", ">= 0", self.alpha)
-        require(self.memory.capacity == 0, "strategy.memory.capacity", "0 for ease", self.memory.capacity)
+        self.memory.require_none("for ease")
 
 
 def completed(prototypes: Tensor, tasks: Tensor) -> Tensor:
@@ -132,15 +132,13 @@ class Ease(FineTuneClassifier):
     def __init__(self, config: EaseConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         transformer = opened(self.model.backbone)
-        assert transformer is not None, self.skip(config, problem)
         self.adapted = self.model.backbone = AdapterSpaces(transformer, config.rank, config.scale, config.dropout)
         self.new: CosineHead | None = None  # over this experience's classes, while it trains
 
     @classmethod
     def skip(cls, config: EaseConfig, problem: Problem) -> str | None:
         """Adapters go into the blocks of a transformer."""
-        plain = opened(problem.model().backbone) is not None
-        return None if plain else "its adapters go into blocks, and the backbone is not a plain vision transformer"
+        return no_transformer(problem.model().backbone)
 
     @property
     def tasks(self) -> Tensor:

@@ -61,7 +61,7 @@ class ICaRLConfig(FineTuneConfig):
         super().__post_init__()
         require(self.strength >= 0, "strategy.strength", ">= 0", self.strength)
         require(self.temperature > 0, "strategy.temperature", "> 0", self.temperature)
-        require(self.memory.capacity >= 1, "strategy.memory.capacity", ">= 1 for icarl", self.memory.capacity)
+        self.memory.require_some("for icarl")
 
 
 def binary_loss(logits: Tensor, labels: Tensor, teacher: Tensor, strength: float) -> Tensor:

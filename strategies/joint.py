@@ -11,12 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from clbench.finetune import FineTune, FineTuneConfig
+from clbench.memory import SeenRows
 from clbench.parallel import Sharding
 from clbench.scenario import Experience, Stream
-from clbench.space import require
 from clbench.strategy import Problem, strategies
 from clbench.table import Table
 
@@ -29,7 +27,7 @@ class JointConfig(FineTuneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.memory.capacity == 0, "strategy.memory.capacity", "0 for joint", self.memory.capacity)
+        self.memory.require_none("for joint")
 
 
 @strategies.register(JointConfig)
@@ -41,8 +39,7 @@ class Joint(FineTune):
 
     def __init__(self, config: JointConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.seen = torch.empty(0, dtype=torch.int64)
-        self._row_bytes = 0
+        self.seen = SeenRows()
 
     @classmethod
     def access(cls, config: JointConfig) -> str:
@@ -57,22 +54,20 @@ class Joint(FineTune):
 
     def training_table(self, experience: Experience) -> Table:
         """All rows seen so far."""
-        self.seen = torch.cat((self.seen, experience.train.rows.cpu()))
-        self._row_bytes = experience.train.source.row_bytes
-        return Table(experience.train.source, self.seen)
+        return self.seen.with_all_of(experience.train)
 
     def stored_bytes(self) -> int:
         """Bytes of every example seen."""
-        return len(self.seen) * self._row_bytes
+        return self.seen.stored_bytes()
 
     def state(self) -> dict[str, Any]:
         """The model, and which examples were seen."""
-        return {**super().state(), "seen": self.seen, "row_bytes": self._row_bytes}
+        return {**super().state(), **self.seen.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on as the strategy whose `state` this is would."""
         super().restore(state)
-        self.seen, self._row_bytes = state["seen"].cpu(), state["row_bytes"]
+        self.seen.restore(state)
 
     @classmethod
     def workload(cls, stream: Stream) -> int:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from clbench import seeding
 from clbench.finetune import FineTuneClassifier, FineTuneConfig, Optimizer, Schedule
 from clbench.models.classifier import local_cross_entropy
-from clbench.models.transformer import Transformer, opened
+from clbench.models.transformer import Transformer, no_transformer, opened
 from clbench.scenario import Experience
 from clbench.space import Choice, Uniform, require, searched
 from clbench.strategy import Problem, strategies
@@ -59,7 +59,7 @@ class L2PConfig(FineTuneConfig):
         rule = f"in 1..{self.pool}, the size of the pool"
         require(1 <= self.top_k <= self.pool, "strategy.top_k", rule, self.top_k)
         require(self.pull >= 0, "strategy.pull", ">= 0", self.pull)
-        require(self.memory.capacity == 0, "strategy.memory.capacity", "0 for l2p", self.memory.capacity)
+        self.memory.require_none("for l2p")
 
 
 def majority(chosen: Tensor, pool: int) -> Tensor:
@@ -127,7 +127,6 @@ class L2P(FineTuneClassifier):
     def __init__(self, config: L2PConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         transformer = opened(self.model.backbone)
-        assert transformer is not None, self.skip(config, problem)
         draws = seeding.generator(problem.seed, "prompts")
         self.prompted = self.model.backbone = PromptedTransformer(transformer, config, draws)
         self.new = slice(0, 0)  # outputs of this experience
@@ -135,8 +134,7 @@ class L2P(FineTuneClassifier):
     @classmethod
     def skip(cls, config: L2PConfig, problem: Problem) -> str | None:
         """Prompts are tokens."""
-        plain = opened(problem.model().backbone) is not None
-        return None if plain else "its prompts are tokens, and the backbone is not a plain vision transformer"
+        return no_transformer(problem.model().backbone)
 
     def begin(self, experience: Experience) -> None:
         """Note which outputs are new."""

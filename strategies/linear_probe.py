@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 
 from clbench.finetune import FineTuneClassifier, FineTuneConfig, Schedule
+from clbench.memory import SeenRows
 from clbench.models.classifier import local_cross_entropy
 from clbench.scenario import Experience
-from clbench.space import LogUniform, require, searched
+from clbench.space import LogUniform, searched
 from clbench.strategy import Problem, strategies
 from clbench.table import Batch, Table
 
@@ -45,8 +46,7 @@ class LinearProbeConfig(FineTuneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        capacity = self.memory.capacity
-        require(capacity == 0, "strategy.memory.capacity", "0 for linear_probe", capacity)
+        self.memory.require_none("for linear_probe")
 
 
 @strategies.register(LinearProbeConfig)
@@ -61,8 +61,7 @@ class LinearProbe(FineTuneClassifier):
         self.model.backbone.requires_grad_(False)
         self.classes = slice(0, 0)  # of the experience being learnt
         self.before: list[tuple[Tensor, Tensor]] = []  # parameters with a row for each class, and their values
-        self.seen = torch.empty(0, dtype=torch.int64)  # row numbers; where joint
-        self._row_bytes = 0
+        self.seen = SeenRows()  # none unless joint
 
     @classmethod
     def reads(cls, config: LinearProbeConfig) -> frozenset[str]:
@@ -84,11 +83,7 @@ class LinearProbe(FineTuneClassifier):
 
     def training_table(self, experience: Experience) -> Table:
         """The new rows; where joint, all seen so far."""
-        if not self.config.joint:
-            return experience.train
-        self.seen = torch.cat((self.seen, experience.train.rows.cpu()))
-        self._row_bytes = experience.train.source.row_bytes
-        return Table(experience.train.source, self.seen)
+        return self.seen.with_all_of(experience.train) if self.config.joint else experience.train
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy over the classes of the experience; where joint, over all."""
@@ -109,13 +104,13 @@ class LinearProbe(FineTuneClassifier):
 
     def stored_bytes(self) -> int:
         """Bytes of every example kept: none unless joint."""
-        return len(self.seen) * self._row_bytes
+        return self.seen.stored_bytes()
 
     def state(self) -> dict[str, Any]:
         """The model, and which examples were seen."""
-        return {**super().state(), "seen": self.seen, "row_bytes": self._row_bytes}
+        return {**super().state(), **self.seen.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on as the strategy whose `state` this is would."""
         super().restore(state)
-        self.seen, self._row_bytes = state["seen"].cpu(), state["row_bytes"]
+        self.seen.restore(state)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clbench.finetune import FineTune, FineTuneConfig
-from clbench.models.low_rank import adapters
+from clbench.models.low_rank import no_adapters
 from clbench.parallel import Sharding
 from clbench.scenario import Modality
 from clbench.strategy import Problem, strategies
@@ -35,4 +35,4 @@ class LoRA(FineTune):
     @classmethod
     def skip(cls, config: LoRAConfig, problem: Problem) -> str | None:
         """It needs adapters."""
-        return None if adapters(problem.model()) else "it needs low-rank adapters; add model.adapter.rank=8"
+        return no_adapters(problem.model())

@@ -45,7 +45,7 @@ from clbench.kernels.ema_merge import ema_merge_
 from clbench.models.adapters import AdaptedTransformer, AdapterWeights, Begun
 from clbench.models.classifier import local_cross_entropy
 from clbench.models.head import LinearHead
-from clbench.models.transformer import opened
+from clbench.models.transformer import no_transformer, opened
 from clbench.prototypes import class_means, cosines
 from clbench.scenario import Experience
 from clbench.space import Choice, LogUniform, require, searched
@@ -97,7 +97,7 @@ class MOSConfig(FineTuneConfig):
         samples = self.align_samples
         require(samples is None or samples >= 1, "strategy.align_samples", ">= 1 or null", samples)
         require(self.refinements >= 0, "strategy.refinements", ">= 0", self.refinements)
-        require(self.memory.capacity == 0, "strategy.memory.capacity", "0 for mos", self.memory.capacity)
+        self.memory.require_none("for mos")
 
 
 def pulled(weights: AdapterWeights, mean: AdapterWeights, momentum: float, times: int) -> AdapterWeights:
@@ -148,7 +148,6 @@ class MOS(FineTuneClassifier):
     def __init__(self, config: MOSConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         transformer = opened(self.model.backbone)
-        assert transformer is not None
         head = self.model.head
         assert isinstance(head, LinearHead)
         self.head: LinearHead = head
@@ -164,9 +163,8 @@ class MOS(FineTuneClassifier):
     def skip(cls, config: MOSConfig, problem: Problem) -> str | None:
         """It needs a vision transformer and a linear head."""
         model = problem.model()
-        if opened(model.backbone) is None:
-            return "it puts adapters into a vision transformer's blocks, and the model is none"
-        return None if isinstance(model.head, LinearHead) else "it aligns a linear head; leave model.head out"
+        linear = isinstance(model.head, LinearHead)
+        return no_transformer(model.backbone) or (None if linear else "it aligns a linear head; leave model.head out")
 
     @property
     def tasks(self) -> int:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from clbench.finetune import FineTune, FineTuneConfig
 from clbench.memory import MemoryConfig
 from clbench.parallel import Sharding
-from clbench.space import require
 from clbench.strategy import strategies
 
 
@@ -24,7 +23,7 @@ class ReplayConfig(FineTuneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.memory.capacity >= 1, "strategy.memory.capacity", ">= 1 for replay", self.memory.capacity)
+        self.memory.require_some("for replay")
 
 
 @strategies.register(ReplayConfig)

@@ -66,7 +66,7 @@ class SLCAConfig(FineTuneConfig):
         require(0 <= self.decay <= 1, "strategy.decay", "in [0, 1]", self.decay)
         allowed = self.temperature is None or self.temperature > 0
         require(allowed, "strategy.temperature", "> 0 or null", self.temperature)
-        require(self.memory.capacity == 0, "strategy.memory.capacity", "0 for slca", self.memory.capacity)
+        self.memory.require_none("for slca")
 
 
 def decayed(mean: Tensor, sizes: list[int], decay: float) -> Tensor:

@@ -22,12 +22,12 @@ LAYERS = (
     ),
     ("metrics", "moments", "table", "environment", "search", "comparison", "report", "scoring", "kernels"),
     (
-        *("augment", "crops", "decode", "folders", "cifar", "memory", "models"),
+        *("augment", "crops", "decode", "folders", "memory", "models"),
         *("answers", "corpora", "grouping", "probe", "prompts", "tokens"),
         *("edits", "edit_rows", "location", "sites", "second_moments", "world_edits"),
     ),
     ("gaussians", "alignment", "prototypes", "parallel"),
-    ("scenario", "cut"),
+    ("scenario", "cut", "cifar"),
     ("strategy",),
     (
         *("run", "finetune", "features", "frozen", "inherited", "half", "gradients", "folding", "avalanche"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clbench.errors import ConfigError
-from clbench.memory import ExemplarMemory, MemoryConfig, Policy, herding_ranks, lowest_per_class
+from clbench.memory import ExemplarMemory, MemoryConfig, Policy, SeenRows, herding_ranks, lowest_per_class
 from clbench.table import Source, Table
 
 
@@ -24,6 +24,16 @@ def filled(policy: Policy, capacity: int, sizes: tuple[int, ...], seed: int = 0)
     for table in arrivals(sizes):
         memory.update(table, generator, lambda t: torch.stack((t.rows.float(), torch.ones(len(t))), dim=1))
     return memory
+
+
+def test_all_rows_that_were_seen_come_back_in_their_order_after_a_restart_too() -> None:
+    seen, again = SeenRows(), SeenRows()
+    first, second = (table.select(torch.arange(len(table)).flip(0)) for table in arrivals((3, 2)))
+    assert seen.with_all_of(first).rows.tolist() == [2, 1, 0]
+    again.restore({**seen.state(), "other": 1})
+    for one in (seen, again):
+        assert one.with_all_of(second).rows.tolist() == [2, 1, 0, 4, 3]
+        assert (len(one), one.stored_bytes()) == (5, 5 * 9)
 
 
 @pytest.mark.parametrize("policy", Policy)

@@ -19,7 +19,7 @@ from clbench.located import Located
 from clbench.parallel import Sharding
 from clbench.record import Setting
 from clbench.report import index
-from clbench.report.board import Board, Bounds, board
+from clbench.report.board import Board, board
 from clbench.report.grouping import Block, blocks
 from clbench.report.wording import SETTINGS
 from clbench.reported import Reported, conditions, read
@@ -167,7 +167,7 @@ def measured(kind: str, name: str, results: Path = RESULTS) -> list[Measured]:
 @functools.cache
 def _boards(runs: Path) -> tuple[tuple[Block, Board], ...]:
     found = index.read([runs])
-    return tuple((block, board(block, Bounds())) for block in (blocks(found) if found.entries else ()))
+    return tuple((block, board(block)) for block in (blocks(found) if found.entries else ()))
 
 
 def published(name: str, results: Path = RESULTS) -> Published | None:

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from clbench.report.view import View
+
 EXAMPLES = """examples:
   clbench plot runs                            PDFs of every figure into the folder figures
   clbench plot runs --output paper --format pdf svg
@@ -34,8 +36,8 @@ def run(words: list[str]) -> int:
 
     with reading() as told:
         runs = index.read(asked.folder, told)
-    source = ", ".join(map(str, asked.folder))
-    for line in plots.write(runs, asked.output, asked.format, columns=asked.columns or (), source=source):
+    view = View(columns=tuple(asked.columns or ()), source=", ".join(map(str, asked.folder)))
+    for line in plots.write(runs, asked.output, asked.format, view):
         print(line)
     for sentence in runs.left_out:
         print(f"clbench: {sentence}", file=sys.stderr)

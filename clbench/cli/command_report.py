@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from clbench.cli.cycles import without_search_for_cycles
+from clbench.report.view import Bold, View
 
 EXAMPLES = """examples:
   clbench report runs                          a table in the terminal
@@ -35,7 +36,7 @@ def run(words: list[str]) -> int:
     parser.add_argument(
         "--bold",
         default="best",
-        choices=["best", "significant"],
+        choices=[bold.value for bold in Bold],
         help="the best mean, or all that are not significantly worse (paired t-test over seeds, Holm, 5 %%)",
     )
     asked = parser.parse_args(words)
@@ -43,24 +44,26 @@ def run(words: list[str]) -> int:
 
     from clbench.cli.reading import reading
     from clbench.report import index, summary, tables
-    from clbench.report.contest import Bold
 
     with reading() as told:
         runs = index.read(asked.folder, told)
-    columns, bold = asked.columns or (), Bold(asked.bold)
-    source = ", ".join(map(str, asked.folder))
-    command = shlex.join(["clbench", "report", *words])
+    view = View(
+        columns=tuple(asked.columns or ()),
+        bold=Bold(asked.bold),
+        source=", ".join(map(str, asked.folder)),
+        command=shlex.join(["clbench", "report", *words]),
+    )
     if asked.format == "table":
-        summary.render(runs, Console(), columns=columns, bold=bold, source=source)
+        summary.render(runs, Console(), view)
         return 0
     for sentence in runs.left_out:  # the report goes into a file, and who reads that may not be who made it
         print(f"clbench: {sentence}", file=sys.stderr)
     if asked.format == "svg":
-        sys.stdout.write(summary.to_svg(runs, title=command, columns=columns, bold=bold, source=source))
+        sys.stdout.write(summary.to_svg(runs, view))
     elif asked.format == "html":
         from clbench.report.page.page import to_html
 
-        sys.stdout.write(to_html(runs, columns=columns, bold=bold, source=source, command=command))
+        sys.stdout.write(to_html(runs, view))
     else:
-        sys.stdout.write(tables.report(runs, asked.format, columns=columns, bold=bold, source=source, command=command))
+        sys.stdout.write(tables.report(runs, asked.format, view))
     return 0

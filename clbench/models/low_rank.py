@@ -23,9 +23,23 @@ def adapters(model: Model) -> dict[str, Any]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
 
 
-def foldable(model: Model) -> bool:
-    """Whether every adapted module is a matrix; embeddings keep their adapters in another form."""
-    return all("set0" in layer.lora_A for layer in adapters(model).values())
+def no_adapters(model: Model) -> str | None:
+    """Why there is nothing low-rank to train, in one clause; None where there are adapters."""
+    return None if adapters(model) else "it needs low-rank adapters; add model.adapter.rank=8"
+
+
+def no_single_set(model: Model) -> str | None:
+    """Why a model has not one set of adapters, all of matrices, in one clause; None where it has."""
+    if isinstance(model, RoutedModel) and model.routed:
+        return "it has one set of adapters at a time; leave model.adapter.routing out"
+    if not all("set0" in layer.lora_A for layer in adapters(model).values()):  # embeddings keep theirs in another form
+        return "it works on matrices only; leave embeddings out of model.adapter.targets"
+    return no_adapters(model)
+
+
+def no_bare_matrices(model: Model) -> str | None:
+    """Why a model's own matrices cannot be changed where they are, in one clause; None where they can."""
+    return "it changes matrices where they are; leave model.adapter out" if adapters(model) else None
 
 
 def down(layer: Any) -> nn.Parameter:

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clbench.errors import IncompatibleError
+
 Prefix = tuple[Tensor, Tensor]
 """Keys and values, (N, P, width) each, that one layer's attention sees before those of the tokens."""
 
@@ -66,7 +68,7 @@ class Transformer(nn.Module, ABC):
 
 
 class TimmTransformer(Transformer):
-    """A timm `VisionTransformer` (ViT, DeiT) opened up; `opened` says which ones can be.
+    """A timm `VisionTransformer` (ViT, DeiT) opened up; `no_transformer` says which ones cannot be.
 
     Args:
         network: timm's, without its classifier; its weights stay where they are.
@@ -103,20 +105,34 @@ class TimmTransformer(Transformer):
         return finished
 
 
-def opened(backbone: nn.Module) -> Transformer | None:
-    """The backbone as a `Transformer`, sharing its weights; None where it is no plain vision transformer."""
-    if isinstance(backbone, Transformer):
-        return backbone
+def no_transformer(backbone: nn.Module) -> str | None:
+    """Why a backbone cannot be opened up, in one clause; None where it can."""
+    plain = isinstance(backbone, Transformer) or _is_plain(backbone)
+    return None if plain else "it works inside the backbone, which is not a plain vision transformer"
+
+
+def opened(backbone: nn.Module) -> Transformer:
+    """The backbone as a `Transformer`, sharing its weights.
+
+    Raises:
+        IncompatibleError: it is no plain vision transformer.
+    """
+    if reason := no_transformer(backbone):
+        raise IncompatibleError(reason)
+    return backbone if isinstance(backbone, Transformer) else TimmTransformer(backbone)
+
+
+def _is_plain(backbone: nn.Module) -> bool:
+    """Whether it is a vision transformer of timm whose feature is its class token."""
     parts = ("patch_embed", "_pos_embed", "patch_drop", "norm_pre", "blocks", "norm", "fc_norm", "cls_token")
     steps = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2")
-    plain = (
+    return (
         all(hasattr(backbone, part) for part in parts)
         and all(hasattr(block, step) for block in backbone.blocks for step in steps)  # type: ignore[union-attr]
         and backbone.cls_token is not None
         and not hasattr(backbone, "dist_token")  # distilled: its feature is the mean of two tokens
         and getattr(backbone, "global_pool", None) == "token"
     )
-    return TimmTransformer(backbone) if plain else None
 
 
 def _prefixed(attention: Any, tokens: Tensor, prefix: Prefix) -> Tensor:

@@ -14,9 +14,10 @@ from clbench.record import Setting
 from clbench.registry import unknown
 from clbench.report import wording
 from clbench.report.conditions import unlike
-from clbench.report.contest import DECIMALS, Bold, places
+from clbench.report.contest import DECIMALS, places
 from clbench.report.grouping import Block, Row
 from clbench.report.quantities import COSTS, of_probes
+from clbench.report.view import USUAL, Bold, View
 
 HEADLINES = {
     Setting.INSTRUCTION: ("last_accuracy_macro", "bwt_trace", "learning_accuracy", "probe_change", "perplexity_ratio"),
@@ -51,13 +52,6 @@ class Rank(Enum):
     LOWER_BOUND = 0
     CONTESTANT = 1
     UPPER_BOUND = 2
-
-
-class Bounds(NamedTuple):
-    """Names of the strategies that others are held against: ruled off, and without a place."""
-
-    upper: str = "joint"  # sees all data again; intransigence is measured against it
-    lower: str = "naive"  # does nothing against forgetting
 
 
 class Cell(NamedTuple):
@@ -112,29 +106,28 @@ def headlines(row: Row) -> tuple[str, ...]:
     return tuple(name for name in usual if (name in METRICS or name in probed) and name not in hidden)
 
 
-def board(block: Block, bounds: Bounds, columns: Sequence[str] = (), bold: Bold = Bold.BEST) -> Board:
+def board(block: Block, view: View = USUAL) -> Board:
     """Lay a block out: contestants from best to worst by the first column, bounds before and after them.
 
     Args:
         block: what is laid out.
-        bounds: strategies that stand apart.
-        columns: names of metrics, ``intransigence``, or ``probe.NAME``; `headlines` where there are none.
-        bold: what stands in bold.
+        view: names the bounds, the columns, and what stands in bold.
 
     Raises:
         UnknownNameError: there is no such column.
     """
-    ranks = {bounds.upper: Rank.UPPER_BOUND, bounds.lower: Rank.LOWER_BOUND}
-    quantities = _quantities(columns or headlines(block.rows[0]), block.quantities)
+    ranks = {view.upper_bound: Rank.UPPER_BOUND, view.lower_bound: Rank.LOWER_BOUND}
+    quantities = _quantities(view.columns or headlines(block.rows[0]), block.quantities)
     rows = sorted(block.rows, key=lambda row: _order(row, quantities[0]))
     contestants = [row for row in rows if row.strategy not in ranks]
-    marks = {q.name: places(contestants, q, bold) for q in quantities}
+    marks = {q.name: places(contestants, q, view.bold) for q in quantities}
     tuned = any(not math.isnan(row.tuning_score) for row in rows)
     seen = block.first.setting is Setting.EDITING
     lines = [_line(row, ranks.get(row.strategy, Rank.CONTESTANT), quantities, marks, tuned, seen) for row in rows]
     groups = (tuple(line for line in lines if line.rank is rank) for rank in Rank)
     extras = (*([ACCESS] if seen else []), *([TUNING_SCORE] if tuned else []), "Learning time (s)", "n")
-    return Board(block.title, quantities, extras, tuple(filter(None, groups)), _notes(block, quantities, ranks, bold))
+    notes = _notes(block, quantities, ranks, view.bold)
+    return Board(block.title, quantities, extras, tuple(filter(None, groups)), notes)
 
 
 def _quantities(columns: Sequence[str], known: Mapping[str, Quantity]) -> tuple[Quantity, ...]:

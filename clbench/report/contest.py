@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from enum import Enum
 
 import numpy as np
 
 from clbench.metrics import Quantity
 from clbench.report.grouping import Row
+from clbench.report.view import Bold
 
 DECIMALS = 1
 LEVEL = 0.05
-
-
-class Bold(Enum):
-    """What stands in bold."""
-
-    BEST = "best"  # the best mean, and the second best underlined
-    SIGNIFICANT = "significant"  # every mean that is not significantly worse than the best
 
 
 def places(rows: Sequence[Row], quantity: Quantity, bold: Bold = Bold.BEST) -> dict[str, int]:

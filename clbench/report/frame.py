@@ -13,15 +13,15 @@ from clbench.record import Setting
 from clbench.report import wording
 from clbench.report.entry import Reportable
 from clbench.report.grouping import Block, Row, blocks
+from clbench.report.view import USUAL, View
 
 
-def runs(reported: Reportable, upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
+def runs(reported: Reportable, view: View = USUAL) -> pd.DataFrame:
     """One row per evaluation run that has come to an end; metrics and costs are columns, undefined ones NaN.
 
     Args:
         reported: runs that were found, or records of any kind.
-        upper_bound: name of the strategy that intransigence is measured against.
-        source: where the records came from, for the message.
+        view: names the upper bound, and the source for the message.
 
     Raises:
         ClbenchError: no evaluation run has come to an end.
@@ -30,25 +30,24 @@ def runs(reported: Reportable, upper_bound: str = "joint", source: str = "these 
         _conditions(block, row)
         | {"run": record.run, "seed": record.seed, "status": record.status.value, "commit": record.environment.commit}
         | {name: row.values[name][i] if name in row.values else math.nan for name in block.quantities}
-        for block in blocks(reported, upper_bound, source)
+        for block in blocks(reported, view)
         for row in block.rows
         for i, record in enumerate(row.records)
     ]
     return pd.DataFrame(rows)
 
 
-def aggregated(reported: Reportable, upper_bound: str = "joint", source: str = "these records") -> pd.DataFrame:
+def aggregated(reported: Reportable, view: View = USUAL) -> pd.DataFrame:
     """One row per group of seeds and quantity: mean, sample std, limits of the 95 % t-interval, n defined values.
 
     Args:
         reported: runs that were found, or records of any kind.
-        upper_bound: name of the strategy that intransigence is measured against.
-        source: where the records came from, for the message.
+        view: names the upper bound, and the source for the message.
 
     Raises:
         ClbenchError: no evaluation run has come to an end.
     """
-    found = blocks(reported, upper_bound, source)
+    found = blocks(reported, view)
     rows = [told for block in found for row in block.rows for told in _averages(block, row)]
     return pd.DataFrame(rows)
 

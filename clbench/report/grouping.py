@@ -15,11 +15,12 @@ from functools import cached_property
 from typing import Any
 
 from clbench.errors import ClbenchError
-from clbench.metrics import INTRANSIGENCE, Interval, Quantity, interval
+from clbench.metrics import INTRANSIGENCE, Interval, Quantity, interval, intransigence
 from clbench.record import Record, Status
 from clbench.report import wording
 from clbench.report.entry import Entry, Reportable, adapter, block_fields, gathered, how, row_fields
 from clbench.report.quantities import QUANTITIES, of_probes
+from clbench.report.view import USUAL, View
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,12 @@ class Block:
         return tuple(record for row in self.rows for record in row.records)
 
 
-def blocks(reported: Reportable, upper_bound: str = "joint", source: str = "these records") -> tuple[Block, ...]:
+def blocks(reported: Reportable, view: View = USUAL) -> tuple[Block, ...]:
     """Group the evaluation runs that have come to an end.
 
     Args:
         reported: runs that were found, or records of any kind.
-        upper_bound: name of the strategy that intransigence is measured against.
-        source: where the records came from, for the message.
+        view: names the upper bound, and the source for the message.
 
     Raises:
         ClbenchError: no evaluation run has come to an end.
@@ -118,11 +118,11 @@ def blocks(reported: Reportable, upper_bound: str = "joint", source: str = "thes
     runs = gathered(reported)
     if not runs.entries:
         why = "".join(f"\n{fault}" for fault in runs.faults)
-        raise ClbenchError(f"no finished evaluation runs in {source}; make some with `clbench run`{why}")
+        raise ClbenchError(f"no finished evaluation runs in {view.source}; make some with `clbench run`{why}")
     groups = _grouped(runs.entries, lambda entry: entry.block, block_fields)
     heads = [group[0] for group in groups]
     titles = wording.distinct([head.title for head in heads], [block_fields(head.record) for head in heads])
-    return tuple(Block(title, _rows(group, upper_bound)) for title, group in zip(titles, groups, strict=True))
+    return tuple(Block(title, _rows(group, view.upper_bound)) for title, group in zip(titles, groups, strict=True))
 
 
 def _rows(entries: Sequence[Entry], upper_bound: str) -> tuple[Row, ...]:
@@ -138,14 +138,11 @@ def _rows(entries: Sequence[Entry], upper_bound: str) -> tuple[Row, ...]:
 
 
 def _values(entries: Sequence[Entry], references: Mapping[tuple[str, int], Entry]) -> dict[str, tuple[float, ...]]:
-    def lag(entry: Entry) -> float:
-        reference = references.get(_data(entry))
-        learnt = entry.values["learning_accuracy"]
-        return math.nan if reference is None else reference.values["learning_accuracy"] - learnt
-
     names = dict.fromkeys(name for entry in entries for name in entry.values)
     values = {name: tuple(entry.values.get(name, math.nan) for entry in entries) for name in names}
-    return values | {INTRANSIGENCE.name: tuple(lag(entry) for entry in entries)}
+    peers = (references.get(_data(entry)) for entry in entries)
+    joint = (math.nan if peer is None else peer.values["learning_accuracy"] for peer in peers)
+    return values | {INTRANSIGENCE.name: tuple(map(intransigence, values["learning_accuracy"], joint))}
 
 
 def _data(entry: Entry) -> tuple[str, int]:

@@ -14,6 +14,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +30,8 @@ WAIT = 30.0  # seconds for another process that writes
 KEPT = 30 * 86_400  # seconds that the index of other code is kept without being written to
 
 
-class Kind:
-    """What became of a file."""
+class Kind(str, Enum):
+    """What became of a file; a string, so that SQLite takes it."""
 
     TUNING = "tuning"  # no table holds it
     UNFINISHED = "unfinished"
@@ -44,7 +45,7 @@ class Line(NamedTuple):
     path: str
     modified: int  # ns
     size: int  # bytes
-    kind: str
+    kind: Kind
     run: str
     content: bytes
 
@@ -93,11 +94,11 @@ def _runs(lines: Iterable[Line]) -> Runs:
     faults: list[str] = []
     begun: set[str] = set()
     for line in lines:
-        if line.kind == Kind.FINISHED:
+        if line.kind is Kind.FINISHED:
             found.append(entry.from_json(line.content.decode(), Path(line.path)))
-        elif line.kind == Kind.FAULT:
+        elif line.kind is Kind.FAULT:
             faults.append(line.content.decode())
-        elif line.kind == Kind.UNFINISHED:
+        elif line.kind is Kind.UNFINISHED:
             begun.add(line.run)
     each = {one.record.run: one for one in reversed(found)}
     ordered = tuple(one for one in found if each[one.record.run] is one)
@@ -153,7 +154,8 @@ def _line(path: str, modified: int, size: int) -> Line:
 
 
 def _below(index: sqlite3.Connection, root: Path) -> Iterator[Line]:
-    return (Line(*row) for row in _selected(index, "*", root))
+    for path, modified, size, kind, run, content in _selected(index, "*", root):
+        yield Line(path, modified, size, Kind(kind), run, content)
 
 
 def _selected(index: sqlite3.Connection, columns: str, root: Path) -> sqlite3.Cursor:

@@ -8,35 +8,23 @@ from pathlib import Path
 from clbench.errors import ClbenchError
 from clbench.record import write_atomically
 from clbench.report import wording
-from clbench.report.board import Bounds
 from clbench.report.entry import Reportable
 from clbench.report.figures.catalogue import drawings
 from clbench.report.figures.look import Skipped, written
 from clbench.report.grouping import Block, blocks
+from clbench.report.view import USUAL, View
 
 LONGEST = 100  # characters of a block's part of a file's name
 
 
-def write(
-    reported: Reportable,
-    folder: Path,
-    formats: Sequence[str],
-    *,
-    upper_bound: str = "joint",
-    lower_bound: str = "naive",
-    columns: Sequence[str] = (),
-    source: str = "these records",
-) -> Iterator[str]:
+def write(reported: Reportable, folder: Path, formats: Sequence[str], view: View = USUAL) -> Iterator[str]:
     """Write all figures of all blocks, and say what was written and what was not drawn.
 
     Args:
         reported: runs that were found, or records of any kind; only evaluation runs that have come to an end are drawn.
         folder: made where it is missing; files of the same names are replaced.
         formats: of `clbench.report.figures.look.FORMATS`.
-        upper_bound: name of the strategy that intransigence is measured against; drawn in grey.
-        lower_bound: name of the strategy that does nothing against forgetting; drawn in grey.
-        columns: of the leaderboard; `clbench.report.board.headlines` where there are none.
-        source: where the records came from, for the message.
+        view: what is shown of them.
 
     Yields:
         A line per file: its path; a line per figure that makes no sense: its name and the reason.
@@ -44,10 +32,10 @@ def write(
     Raises:
         ClbenchError: no such column or format, no evaluation run has come to an end, or nothing can be written.
     """
-    grouped = blocks(reported, upper_bound, source)
+    grouped = blocks(reported, view)
     for block, name in zip(grouped, file_names(grouped), strict=True):
         yield block.title
-        for figure, drawn in drawings(block, Bounds(upper_bound, lower_bound), columns).items():
+        for figure, drawn in drawings(block, view).items():
             if isinstance(drawn, Skipped):
                 yield f"  no figure {figure}: {drawn.reason}"
                 continue

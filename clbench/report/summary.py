@@ -24,7 +24,6 @@ from clbench.report.board import (
     HEAD_WIDTH,
     MISSING,
     Board,
-    Bounds,
     Cell,
     Line,
     board,
@@ -32,45 +31,32 @@ from clbench.report.board import (
     headlines,
     number,
 )
-from clbench.report.contest import Bold
 from clbench.report.entry import Reportable, Runs, gathered
 from clbench.report.grouping import Row, blocks
 from clbench.report.quantities import COSTS, of_probes
+from clbench.report.view import USUAL, View
 
-USUAL = 100  # characters of a line where there is room
+WIDTH = 100  # characters of a line where there is room
 LABEL = 18  # characters of a row's name that stay together where there is little room
 ACCESS_WIDTH = len("cumulative")
 PLACES = {1: "bold green", 2: "underline"}
 
 
-def render(
-    reported: Reportable,
-    console: Console,
-    *,
-    upper_bound: str = "joint",
-    lower_bound: str = "naive",
-    columns: Sequence[str] = (),
-    bold: Bold = Bold.BEST,
-    source: str = "these records",
-) -> None:
+def render(reported: Reportable, console: Console, view: View = USUAL) -> None:
     """Print one leaderboard per block of comparable runs.
 
     Args:
         reported: runs that were found, or records of any kind; tuning runs appear as tuning score and cost only,
             unfinished ones are left out.
         console: where to.
-        upper_bound: name of the strategy that is ruled off below and that intransigence is measured against.
-        lower_bound: name of the strategy that is ruled off above.
-        columns: metrics, or ``intransigence``.
-        bold: what stands in bold.
-        source: where the records came from, for the message.
+        view: what is shown of them.
 
     Raises:
         ClbenchError: no such column, or no evaluation run has come to an end.
     """
     runs = gathered(reported)
-    for block in blocks(runs, upper_bound, source):
-        shown = board(block, Bounds(upper_bound, lower_bound), columns, bold)
+    for block in blocks(runs, view):
+        shown = board(block, view)
         console.print(Text(shown.title, style="bold"))
         console.print(leaderboard(shown, console.width), crop=False)  # a narrow terminal breaks lines, none is lost
         console.print(Padding(Text("\n".join(shown.notes), style="dim"), (0, 0, 1, 1)))
@@ -89,7 +75,7 @@ def show_runs(records: Sequence[Record], console: Console, folder: Path) -> None
         ClbenchError: no evaluation run has come to an end.
     """
     runs = gathered(records)
-    for block in blocks(runs, source=str(folder)):
+    for block in blocks(runs, View(source=str(folder))):
         for row in block.rows:
             console.print(Rule(Text(row.label, style="bold"), align="left"))
             console.print(Text(block.title, style="dim"))
@@ -99,26 +85,16 @@ def show_runs(records: Sequence[Record], console: Console, folder: Path) -> None
     console.print(Text.assemble(("written to ", "dim"), str(folder)), soft_wrap=True)
 
 
-def to_svg(
-    reported: Reportable,
-    *,
-    title: str = "clbench report",
-    upper_bound: str = "joint",
-    lower_bound: str = "naive",
-    columns: Sequence[str] = (),
-    bold: Bold = Bold.BEST,
-    source: str = "these records",
-) -> str:
-    """The leaderboard of `render` as a picture that loads nothing from elsewhere.
+def to_svg(reported: Reportable, view: View = USUAL) -> str:
+    """The leaderboard of `render` as a picture that loads nothing from elsewhere; its title is the command.
 
     Raises:
         ClbenchError: no evaluation run has come to an end.
     """
-    console = Console(record=True, width=USUAL, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    names = {"upper_bound": upper_bound, "lower_bound": lower_bound}
-    render(reported, console, **names, columns=columns, bold=bold, source=source)
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    render(reported, console, view)
     # rich refers to web fonts on a public server; the reader's own monospaced font serves as well.
-    return re.sub(r"@font-face\s*\{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
+    return re.sub(r"@font-face\s*\{.*?\}", "", console.export_svg(title=view.command), flags=re.DOTALL)
 
 
 def leaderboard(shown: Board, room: int) -> Table:
@@ -126,7 +102,7 @@ def leaderboard(shown: Board, room: int) -> Table:
     stacked = _side_by_side(shown) > room
     table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     longest = max(len(line.label) for group in shown.groups for line in group)
-    least = min(longest, LABEL if room >= USUAL else LABEL // 2)
+    least = min(longest, LABEL if room >= WIDTH else LABEL // 2)
     table.add_column("Strategy", overflow="fold", vertical="top", min_width=max(len("Strategy"), least))
     width = HEAD_WIDTH - stacked
     for quantity in shown.quantities:

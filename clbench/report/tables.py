@@ -6,38 +6,23 @@ from collections.abc import Sequence
 
 from clbench.errors import ClbenchError
 from clbench.report import wording
-from clbench.report.board import Board, Bounds, Cell, Line, board
-from clbench.report.contest import Bold
+from clbench.report.board import Board, Cell, Line, board
 from clbench.report.entry import Reportable, Runs, gathered
 from clbench.report.grouping import blocks
 from clbench.report.latex import PREAMBLE, latex_table, together
+from clbench.report.view import USUAL, View
 
 FORMATS = ("csv", "latex", "markdown")
 
 
-def report(
-    reported: Reportable,
-    format: str,
-    *,
-    upper_bound: str = "joint",
-    lower_bound: str = "naive",
-    columns: Sequence[str] = (),
-    bold: Bold = Bold.BEST,
-    source: str = "these records",
-    command: str = "clbench report",
-) -> str:
+def report(reported: Reportable, format: str, view: View = USUAL) -> str:
     """The evaluation runs as text in one of `FORMATS`.
 
     Args:
         reported: runs that were found, or records of any kind; tuning runs appear as tuning score and cost only,
             unfinished ones are left out.
         format: ``csv``, ``latex`` or ``markdown``.
-        upper_bound: name of the strategy that is ruled off below and that intransigence is measured against.
-        lower_bound: name of the strategy that is ruled off above.
-        columns: metrics, or ``intransigence``, that Markdown and LaTeX show; CSV has all of them.
-        bold: what stands in bold.
-        source: where the records came from, for the message.
-        command: what made the report, for its head.
+        view: what is shown of them.
 
     Raises:
         ClbenchError: no such format or column, or no evaluation run has come to an end.
@@ -45,15 +30,14 @@ def report(
     if format not in FORMATS:
         raise ClbenchError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     if format == "csv":
-        return to_csv(reported, upper_bound, source)
+        return to_csv(reported, view)
     runs = gathered(reported)
-    grouped = blocks(runs, upper_bound, source)
-    boards = [board(block, Bounds(upper_bound, lower_bound), columns, bold) for block in grouped]
-    head = provenance(runs, command)
+    boards = [board(block, view) for block in blocks(runs, view)]
+    head = provenance(runs, view.command)
     return _latex(boards, head) if format == "latex" else _markdown(boards, head)
 
 
-def to_csv(reported: Reportable, upper_bound: str = "joint", source: str = "these records") -> str:
+def to_csv(reported: Reportable, view: View = USUAL) -> str:
     """One line per group of seeds and metric, numbers in full precision.
 
     ``pandas.read_csv(..., engine="python")`` gives the very same floats back; the default engine of older versions
@@ -65,7 +49,7 @@ def to_csv(reported: Reportable, upper_bound: str = "joint", source: str = "thes
     # pandas is slow to import, and the other tables do without it.
     from clbench.report.frame import aggregated
 
-    return str(aggregated(reported, upper_bound, source).to_csv(index=False, lineterminator="\n"))
+    return str(aggregated(reported, view).to_csv(index=False, lineterminator="\n"))
 
 
 def provenance(runs: Runs, command: str) -> list[str]:

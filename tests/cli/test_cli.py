@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 from dataclasses import MISSING, fields, is_dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,9 @@ from clbench.cli.manual import manual
 from clbench.config import DataConfig, jobs, registries
 from clbench.memory import MemoryConfig
 from clbench.models.config import AdapterConfig, ModelConfig
+from clbench.record import write
 from clbench.scenario import scenarios
+from tests.conftest import MakeRecord
 from tests.learning import skip_without_package
 from tests.pictures import make_folder
 
@@ -275,6 +279,45 @@ def test_a_checkpoint_of_llama2c_becomes_a_folder_or_one_line(tmp_path: Path) ->
     assert not (tmp_path / "other").exists()
 
 
+class Unclosed(HTMLParser):
+    """Elements of a page that are open and not yet closed, and the text that is shown."""
+
+    EMPTY = ("meta", "link", "br", "input", "col")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.shown: set[str] = set()
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements += [] if tag in self.EMPTY else [tag]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.elements.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.shown.add(data.strip())
+
+
+def test_a_page_of_finished_runs_is_whole_and_names_them(make_record: MakeRecord, tmp_path: Path) -> None:
+    for strategy, seed in itertools.product(("naive", "replay", "joint"), (0, 1)):
+        made = make_record(strategy=strategy, seed=seed)
+        write(tmp_path / "runs" / made.run, made)
+    done = clbench("report", "runs", "--format", "html", "--bold", "significant", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("<!DOCTYPE html>")
+    assert done.stdout.endswith("</html>")
+    page = Unclosed(done.stdout)
+    assert page.elements == []
+    assert {"naive", "replay", "joint"} < page.shown
+    assert any("clbench report runs --format html --bold significant" in text for text in page.shown)
+    wrong = clbench("report", "runs", "--format", "html", "--columns", "last_acuracy", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert re.fullmatch(r"clbench: unknown column 'last_acuracy'\. Did you mean last_accuracy.*\n", wrong.stderr)
+
+
 def test_an_empty_folder_has_nothing_to_report(tmp_path: Path) -> None:
     done = clbench("report", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 2
@@ -367,6 +410,20 @@ def test_data_says_what_is_there(tmp_path: Path) -> None:
     broken = clbench("data", "cifar100", "--root", str(tmp_path), cwd=tmp_path)
     assert broken.returncode == 1
     assert "not ready" in broken.stdout
+
+
+def test_data_lists_every_scenario_where_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cifar-100-python").mkdir()  # or it would be downloaded
+    done = clbench("data", cwd=tmp_path, CLBENCH_DATA=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, ""), "nothing that was asked for is missing"
+    found = dict(re.findall(r"^(\w+) +(ready|not ready)(?: |$)", done.stdout, re.MULTILINE))
+    assert list(found) == scenarios.names()
+    assert {found[name] for name in ("digits", "edits", "instructions")} == {"ready"}
+    assert {found[name] for name in ("cifar100", "folder", "trace")} == {"not ready"}
+    assert re.search(r"^folder +not ready  scenario\.path=FOLDER is missing", done.stdout, re.MULTILINE)
+    assert all(line.startswith((*found, "   ")) for line in done.stdout.splitlines()), (
+        "what is broken stays in its column"
+    )
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import timm
 import torch
 from torch import nn
 
+from clbench.errors import IncompatibleError
 from clbench.models.adapters import AdaptedTransformer, AdapterWeights
 from clbench.models.small_cnn import SmallCNN
 from clbench.models.small_vit import SmallViT
-from clbench.models.transformer import Transformer, opened
+from clbench.models.transformer import no_transformer, opened
 
 TINY: dict[str, Any] = {"num_classes": 0, "img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": 3, "num_heads": 3}
 
@@ -28,20 +29,14 @@ def backbones() -> list[nn.Module]:
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
-def transformer(backbone: nn.Module) -> Transformer:
-    found = opened(backbone)
-    assert found is not None
-    return found
-
-
 @pytest.mark.parametrize("backbone", backbones())
 def test_the_steps_make_up_the_backbone(backbone: nn.Module) -> None:
-    assert torch.allclose(transformer(backbone)(IMAGES), backbone(IMAGES), atol=1e-6)
+    assert torch.allclose(opened(backbone)(IMAGES), backbone(IMAGES), atol=1e-6)
 
 
 @pytest.mark.parametrize("backbone", backbones())
 def test_a_prefix_is_attended_to_as_keys_and_values(backbone: nn.Module) -> None:
-    vit = transformer(backbone)
+    vit = opened(backbone)
     tokens = vit.embed(IMAGES)
     nothing = torch.zeros(4, 0, 12)
     assert torch.allclose(vit.attend(1, tokens, (nothing, nothing)), vit.attend(1, tokens), atol=1e-6)
@@ -52,17 +47,18 @@ def test_a_prefix_is_attended_to_as_keys_and_values(backbone: nn.Module) -> None
 
 
 def test_what_is_no_plain_vision_transformer_is_not_opened() -> None:
-    assert opened(SmallCNN(3)) is None
-    assert opened(timm_vit(global_pool="avg", class_token=True, fc_norm=False)) is None
-    assert opened(timm.create_model("resnet10t", num_classes=0)) is None
-    distilled = timm.create_model("deit_tiny_distilled_patch16_224", **TINY)
-    assert opened(distilled) is None  # its feature is the mean of two tokens
+    distilled = timm.create_model("deit_tiny_distilled_patch16_224", **TINY)  # its feature is the mean of two tokens
+    pooled = timm_vit(global_pool="avg", class_token=True, fc_norm=False)
+    for backbone in (SmallCNN(3), pooled, timm.create_model("resnet10t", num_classes=0), distilled):
+        assert "not a plain vision transformer" in str(no_transformer(backbone))
+        with pytest.raises(IncompatibleError, match="not a plain vision transformer"):
+            opened(backbone)
 
 
 @pytest.mark.parametrize("backbone", backbones())
 def test_fresh_adapters_change_nothing_and_no_weight_of_the_backbone_trains(backbone: nn.Module) -> None:
     expected = backbone(IMAGES).detach()
-    adapted = AdaptedTransformer(transformer(backbone), rank=2)
+    adapted = AdaptedTransformer(opened(backbone), rank=2)
     assert torch.allclose(adapted(IMAGES), expected, atol=1e-6)
     adapted(IMAGES).square().sum().backward()
     trained = {name for name, p in adapted.named_parameters() if p.grad is not None}

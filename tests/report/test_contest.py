@@ -10,9 +10,10 @@ from scipy.stats import ttest_rel
 
 from clbench.metrics import METRICS
 from clbench.record import Record
-from clbench.report.contest import Bold, holm, paired, places
+from clbench.report.contest import holm, paired, places
 from clbench.report.grouping import Row, blocks
 from clbench.report.tables import report
+from clbench.report.view import Bold, View
 from tests.conftest import MakeRecord
 
 LAST = METRICS["last_accuracy"]
@@ -70,7 +71,7 @@ def test_bold_is_what_cannot_be_told_from_the_best(make_record: MakeRecord) -> N
     contestants = list(rows(records).values())
     assert places(contestants, LAST) == {"best": 1, "near": 2}
     assert places(contestants, LAST, Bold.SIGNIFICANT) == {"best": 1, "near": 1}
-    text = report(records, "markdown", columns=["last_accuracy"], bold=Bold.SIGNIFICANT)
+    text = report(records, "markdown", View(columns=("last_accuracy",), bold=Bold.SIGNIFICANT))
     assert text.count("**") == 4
     assert "not significantly worse than the best (paired t-test over seeds, Holm, 5 %)" in text
 

@@ -16,6 +16,7 @@ from clbench.errors import DataError
 from clbench.record import Phase, Record, Status
 from clbench.report import index
 from clbench.report.tables import FORMATS, report
+from clbench.report.view import View
 from tests.conftest import MakeRecord
 
 STUDY = Path(__file__).parent.parent.parent / "results" / "measured" / "digits" / "runs"
@@ -164,8 +165,8 @@ def test_a_score_that_is_no_number_is_a_marked_cell(tmp_path: Path, make_record:
     broken = dataclasses.replace(bad.measurements[-1], correct=float("nan"))
     write(tmp_path, good)
     write(tmp_path, dataclasses.replace(bad, measurements=(*bad.measurements[:-1], broken)))
-    shown = report(index.read([tmp_path]), "markdown", columns=["last_accuracy", "learning_accuracy"])
+    shown = report(index.read([tmp_path]), "markdown", View(columns=("last_accuracy", "learning_accuracy")))
     assert "| naive | 70.0\\* | 86.7\\* |" in shown
     assert "mean over the runs where it is defined, fewer than n" in shown
-    alone = report(index.read([tmp_path / "bad"]), "markdown", columns=["last_accuracy"])
+    alone = report(index.read([tmp_path / "bad"]), "markdown", View(columns=("last_accuracy",)))
     assert "| naive | \N{EN DASH} |" in alone

@@ -7,6 +7,7 @@ from clbench.errors import ClbenchError
 from clbench.record import Record
 from clbench.report.grouping import blocks
 from clbench.report.plots import file_names, write
+from clbench.report.view import View
 
 Make = Callable[..., Record]
 
@@ -40,7 +41,7 @@ def test_bad_columns_and_empty_folders_are_refused_before_anything_is_written(
     make_record: Make, tmp_path: Path
 ) -> None:
     with pytest.raises(ClbenchError, match=r"unknown column 'last_acuracy'. Did you mean last_accuracy"):
-        list(write([make_record()], tmp_path, ["svg"], columns=["last_acuracy"]))
+        list(write([make_record()], tmp_path, ["svg"], View(columns=("last_acuracy",))))
     with pytest.raises(ClbenchError, match="no finished evaluation runs in there"):
-        list(write([], tmp_path, ["svg"], source="there"))
+        list(write([], tmp_path, ["svg"], View(source="there")))
     assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ from clbench.errors import ClbenchError
 from clbench.record import Part, Phase, ProbeMeasurement, Record, Selection, Setting, Status
 from clbench.report.heat import mean_matrix
 from clbench.report.summary import amount, render, show_runs, to_svg
+from clbench.report.view import View
 
 Make = Callable[..., Record]
 TUNED = Selection("two_phase, random", "average_incremental_accuracy", 3, (100, 101), 88.8, tuple("abcdef"), "f" * 64)
@@ -81,7 +82,7 @@ def test_mean_matrix_is_over_the_runs_where_it_was_measured(make_record: Make) -
 
 
 def test_svg_holds_the_leaderboard_and_loads_nothing(make_record: Make) -> None:
-    picture = to_svg([make_record()], title="results")
+    picture = to_svg([make_record()], View(command="results"))
     assert picture.startswith("<svg")
     assert "naive" in picture
     assert "@font-face" not in picture
@@ -157,7 +158,7 @@ def test_nothing_to_show_is_one_clear_line(console: Console) -> None:
     with pytest.raises(ClbenchError, match="no finished evaluation runs in runs"):
         show_runs([], console, Path("runs"))
     with pytest.raises(ClbenchError, match="no finished evaluation runs in there"):
-        render([], console, source="there")
+        render([], console, View(source="there"))
 
 
 def test_amounts_are_for_people() -> None:

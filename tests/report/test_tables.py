@@ -18,6 +18,7 @@ from clbench.report import frame, wording
 from clbench.report.grouping import blocks
 from clbench.report.latex import escape
 from clbench.report.tables import FORMATS, report
+from clbench.report.view import View
 
 Make = Callable[..., Record]
 TUNED = Selection("two_phase, random", "average_incremental_accuracy", 3, (100, 101), 88.8, tuple("abcdef"), "f" * 64)
@@ -77,9 +78,16 @@ def test_intransigence_is_against_the_upper_bound_of_the_same_seed(records: list
     assert pd.isna(values[1])
 
 
+def test_intransigence_is_never_against_a_run_on_other_data(make_record: Make) -> None:
+    run, joint = make_record([[70]]), make_record([[90]], strategy="joint")
+    for other, expected in ((joint, 20), (replace(joint, data_digest="other"), math.nan)):
+        values = frame.runs([run, other]).set_index("strategy")["intransigence"]
+        assert values["naive"] == pytest.approx(expected, nan_ok=True)
+
+
 def test_intransigence_may_be_asked_for_as_a_column_and_tells_where_runs_are_missing(records: list[Record]) -> None:
     without = [r for r in records if not (r.strategy == "joint" and r.seed == 1)]
-    text = report(without, "markdown", columns=["last_accuracy", "intransigence"])
+    text = report(without, "markdown", View(columns=("last_accuracy", "intransigence")))
     assert [markdown_row(text, label)[2] for label in ("middle", "bad")] == ["9.5\\*", "**2.0**\\*"]
     assert "mean over the runs where it is defined, fewer than n" in text
 
@@ -121,7 +129,7 @@ def test_bounds_are_ruled_off_in_latex_with_the_upper_one_last(records: list[Rec
 
 
 def test_bounds_are_named_by_the_caller(records: list[Record]) -> None:
-    text = report(records, "markdown", upper_bound="good_one", lower_bound="bad")
+    text = report(records, "markdown", View(upper_bound="good_one", lower_bound="bad"))
     assert markdown_row(text, "joint")[2].startswith("**")
     assert "**" not in "".join(markdown_row(text, "good\\_one"))
 
@@ -270,11 +278,11 @@ def test_probes_are_in_the_csv_and_may_be_asked_for_as_columns(make_record: Make
     assert not table.loc["probe.tales", "higher_is_better"]
     assert table.loc["perplexity_ratio", "mean"] == pytest.approx(math.exp(0.2))
     assert frame.runs([texts(make_record)])["probe.facts"].tolist() == [30]
-    text = report([texts(make_record)], "markdown", columns=["probe.facts", "probe.tales"])
+    text = report([texts(make_record)], "markdown", View(columns=("probe.facts", "probe.tales")))
     assert "| Strategy | Facts ↑ | Tales ↓ |" in text
     assert markdown_row(text, "naive")[1:3] == ["30.0", "1.3"]
     with pytest.raises(ClbenchError, match=r"unknown column 'probe.facts'"):
-        report([make_record()], "markdown", columns=["probe.facts"])
+        report([make_record()], "markdown", View(columns=("probe.facts",)))
     assert not any(name.startswith("probe.") for name in read(report([make_record()], "csv"))["metric"])
 
 
@@ -295,14 +303,14 @@ def test_title_says_what_a_block_has_in_common(make_record: Make) -> None:
 def test_nothing_to_report_is_one_clear_line(make_record: Make, kind: str) -> None:
     for records in ([], [make_record(status=Status.RUNNING)], [make_record(phase=Phase.TUNING)]):
         with pytest.raises(ClbenchError, match=r"^no finished evaluation runs in runs/; .*`clbench run`$"):
-            report(records, kind, source="runs/")
+            report(records, kind, View(source="runs/"))
 
 
 def test_unknown_formats_and_columns_are_refused(make_record: Make) -> None:
     with pytest.raises(ClbenchError, match="format must be one of csv, latex, markdown, got 'pdf'"):
         report([make_record()], "pdf")
     with pytest.raises(ClbenchError, match=r"unknown column 'last_acuracy'. Did you mean last_accuracy"):
-        report([make_record()], "latex", columns=["last_acuracy"])
+        report([make_record()], "latex", View(columns=("last_acuracy",)))
 
 
 def test_latex_escapes_what_tex_would_act_upon() -> None:
@@ -313,7 +321,7 @@ def test_latex_escapes_what_tex_would_act_upon() -> None:
 
 def test_latex_numbers_are_what_siunitx_aligns(records: list[Record], make_record: Make) -> None:
     text = report(
-        [*records, make_record([[5], [3, 100]], strategy="poor")], "latex", columns=["last_accuracy", "bwt_gem"]
+        [*records, make_record([[5], [3, 100]], strategy="poor")], "latex", View(columns=("last_accuracy", "bwt_gem"))
     )
     spec = next(line for line in text.splitlines() if line.startswith(r"\begin{tabular}"))
     assert re.findall(r"S\[table-format=([^\]]*)\]", spec) == ["2.1(2)", "-2.1(2)"]
@@ -328,7 +336,7 @@ def test_leaderboards_of_the_same_columns_are_one_latex_table(records: list[Reco
 
 
 def test_latex_says_where_it_comes_from_and_what_it_needs(make_record: Make) -> None:
-    text = report([make_record()], "latex", command="clbench report runs\n--format latex")
+    text = report([make_record()], "latex", View(command="clbench report runs\n--format latex"))
     comments = [line for line in text.splitlines() if line.startswith("%")]
     assert comments[:3] == [
         "% Made by: clbench report runs",

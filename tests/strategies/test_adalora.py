@@ -85,10 +85,13 @@ def test_before_training_the_model_answers_as_without_adapters() -> None:
     ("adapter", "reason"),
     [
         (AdapterConfig(), "it needs low-rank adapters; add model.adapter.rank=8"),
-        (AdapterConfig(2, routing=Routing.NEAREST), "it has one set of adapters; leave model.adapter.routing out"),
+        (
+            AdapterConfig(2, routing=Routing.NEAREST),
+            "it has one set of adapters at a time; leave model.adapter.routing out",
+        ),
         (
             AdapterConfig(2, targets=["embed_tokens", "q_proj"]),
-            "it adapts matrices only; leave embeddings out of model.adapter.targets",
+            "it works on matrices only; leave embeddings out of model.adapter.targets",
         ),
     ],
 )

@@ -85,7 +85,7 @@ def test_the_joint_probe_is_a_fresh_head_on_all_examples_whatever_came_before() 
     assert set(torch.cat(labels).tolist()) == {0, 1, 2, 3}
     assert learner.stored_bytes() == 200 * stream.experiences[0].train.source.row_bytes
     other: Any = strategy("linear_probe", stream, joint=True)
-    other.seen = learner.seen[:100]  # the second experience on top of the same rows, but of an untrained head
+    other.seen.rows = learner.seen.rows[:100]  # the second experience on top of the same rows, but of an untrained head
     learn(other, shortened(stream.experiences[1], 100))
     assert torch.equal(other.model.head.weight, learner.model.head.weight)
 

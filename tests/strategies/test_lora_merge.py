@@ -64,7 +64,7 @@ def test_what_was_folded_is_in_its_state() -> None:
         ),
         (
             AdapterConfig(rank=4, targets=["embed_tokens", "q_proj"]),
-            "it folds matrices only; leave embeddings out of model.adapter.targets",
+            "it works on matrices only; leave embeddings out of model.adapter.targets",
         ),
         (AdapterConfig(rank=4), None),
     ],

@@ -15,8 +15,9 @@ from matplotlib.lines import Line2D
 
 from clbench.errors import ClbenchError
 from clbench.metrics import Quantity
-from clbench.report.board import Bounds, Rank, board
+from clbench.report.board import Rank, board
 from clbench.report.grouping import Block, Row
+from clbench.report.view import USUAL, View
 
 COLOURS = ("#7d85fd", "#e37407", "#3ca15b", "#b904b2", "#d22a2a", "#9016fa", "#d46fbd")
 """Chosen by search: apart from each other and from `BOUND` for trichromats and the three kinds of dichromats, and with
@@ -25,7 +26,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # 11 and 7 co
 BOUND = "#767676"  # bounds, and whatever is not a row's
 INK, GRID, PAPER = "#1c1d1f", "#d9dbde", "#fffffe"  # white but for its last bit, so that a page can tell it from white
 FORMATS = ("pdf", "png", "svg")
-BOUNDS = Bounds()
 WRAPPED = 34  # characters of a line of a legend
 LINE = 0.135  # inches of a line of a legend
 STYLE: dict[Any, Any] = {
@@ -121,7 +121,7 @@ class Scene:
     bounds: frozenset[str]
 
 
-def scene(block: Block, bounds: Bounds = BOUNDS, columns: Sequence[str] = ()) -> Scene:
+def scene(block: Block, view: View = USUAL) -> Scene:
     """Give every row of a block its place, colour and marker.
 
     Colours follow the order of labels, so that they stay when results change; bounds are grey.
@@ -129,7 +129,7 @@ def scene(block: Block, bounds: Bounds = BOUNDS, columns: Sequence[str] = ()) ->
     Raises:
         UnknownNameError: there is no such column.
     """
-    shown = board(block, bounds, columns)
+    shown = board(block, view)
     rows = {row.label: row for row in block.rows}
     ranks = {line.label: line.rank for group in shown.groups for line in group}
     contestants = sorted(label for label, rank in ranks.items() if rank is Rank.CONTESTANT)

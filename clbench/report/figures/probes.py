@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from clbench.metrics import Quantity, interval
 from clbench.report import wording
@@ -26,7 +26,7 @@ from clbench.report.figures.look import (
     new_figure,
 )
 from clbench.report.figures.measured import probe_ends
-from clbench.report.figures.scatter import spans_a_decade
+from clbench.report.figures.scales import logarithmic, spans_a_decade
 from clbench.report.grouping import Row
 from clbench.report.quantities import of_probes
 
@@ -90,10 +90,7 @@ def _panel(axes: Axes, quantity: Quantity, shown: Scene, heights: Sequence[float
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel(quantity.unit or "perplexity")
     if not quantity.unit and seen and spans_a_decade(seen):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(10))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        logarithmic(axes, wide=False)
 
 
 def _numbers(rows: Sequence[Row], drawn: Sequence[Quantity]) -> Numbers:

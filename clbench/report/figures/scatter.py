@@ -10,7 +10,6 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from clbench.metrics import METRICS, Quantity
 from clbench.record import Setting
@@ -29,12 +28,12 @@ from clbench.report.figures.look import (
     legend_height,
     new_figure,
 )
+from clbench.report.figures.scales import logarithmic, spans_a_decade
 from clbench.report.grouping import Row
 from clbench.report.quantities import COSTS
 
 FORGETTING = {Setting.INSTRUCTION: "bwt_trace"}
 """What a setting's papers report for forgetting, where it is not `forgetting_max_prev`."""
-DECADE = 10  # ratio of the largest to the smallest cost from which their axis is logarithmic
 NAMED = 10  # rows up to which points bear their names
 SHORT = 22  # characters up to which a name fits beside its point
 
@@ -91,7 +90,7 @@ def cost_accuracy(shown: Scene) -> Drawn:
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(shown, points)
         if spans_a_decade([seed[0] for point in points for seed in point.seeds]):
-            _logarithmic(axes)
+            logarithmic(axes, wide=True)
         axes.set_xlabel("Learning time (s) ↓")
         axes.set_ylabel(f"{up.label} ({up.unit})" if up.unit else up.label)
         if len(best) > 1:
@@ -115,11 +114,6 @@ def front(costs: Sequence[float], worths: Sequence[float]) -> list[int]:
         if not best or worths[i] > worths[best[-1]] or (costs[i], worths[i]) == (costs[best[-1]], worths[best[-1]]):
             best.append(i)
     return best
-
-
-def spans_a_decade(values: Sequence[float]) -> bool:
-    """Whether positive values are so far apart that a linear axis would squeeze the small ones together."""
-    return min(values) > 0 and max(values) > DECADE * min(values)
 
 
 def _points(rows: Sequence[Row], across: Quantity, up: Quantity) -> list[Point]:
@@ -165,15 +159,6 @@ def _names(shown: Scene, points: Sequence[Point], axes: Axes) -> None:
         figure = axes.get_figure(root=True)
         assert figure is not None
         add_legend(figure, shown, lines=False)
-
-
-def _logarithmic(axes: Axes) -> None:
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    decades = math.log10(high / low)
-    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if decades < 3 else (1,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _marks(points: Sequence[Point]) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from clbench.record import Record
 from clbench.report import wording
-from clbench.report.board import ACCESS, MISSING, TUNING_SCORE, Board, Bounds, Cell, board, number
-from clbench.report.contest import Bold
+from clbench.report.board import ACCESS, MISSING, TUNING_SCORE, Board, Cell, board, number
 from clbench.report.figures.catalogue import FIGURES, drawings
 from clbench.report.figures.look import Drawing, Numbers, Skipped
 from clbench.report.grouping import Block, Row
@@ -18,6 +16,7 @@ from clbench.report.heat import colours, mean_matrix
 from clbench.report.heat import shown as spaced
 from clbench.report.page.inline import inline_svg
 from clbench.report.summary import choice, short
+from clbench.report.view import USUAL, View
 
 DRAWN = tuple(name for name in FIGURES if name != "matrices")  # those are tables, whose numbers can be read
 
@@ -101,16 +100,16 @@ class Sheet:
     matrices: tuple[Matrix, ...]
 
 
-def sheet(block: Block, name: str, bounds: Bounds, columns: Sequence[str], bold: Bold) -> Sheet:
+def sheet(block: Block, name: str, view: View = USUAL) -> Sheet:
     """All that the page shows of a block.
 
     Raises:
         UnknownNameError: there is no such column.
     """
-    laid = board(block, bounds, columns, bold)
+    laid = board(block, view)
     rows = {row.label: row for row in block.rows}
     groups = tuple(tuple(_line(laid, line.label, rows[line.label]) for line in group) for group in laid.groups)
-    found = drawings(block, bounds, columns, DRAWN)
+    found = drawings(block, view, DRAWN)
     pictures = tuple(
         _picture(FIGURES[key][0], f"{name}-{key}", drawn)
         for key, drawn in found.items()

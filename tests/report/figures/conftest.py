@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from clbench.record import ProbeMeasurement, Record, Setting
-from clbench.report.board import Bounds
 from clbench.report.figures.look import Drawing, Drawn, Scene, Skipped, scene
 from clbench.report.grouping import blocks
+from clbench.report.view import View
 
 Make = Callable[..., Record]
 
@@ -24,7 +24,7 @@ def images(make_record: Make) -> Scene:
 
 def scened(records: Any, columns: tuple[str, ...] = ()) -> Scene:
     (block,) = blocks(records)
-    return scene(block, Bounds(), columns)
+    return scene(block, View(columns=columns))
 
 
 def drawn(result: Drawn) -> Drawing:

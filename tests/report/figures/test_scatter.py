@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from clbench.record import Cost, Record
 from clbench.report.figures.look import Scene
-from clbench.report.figures.scatter import cost_accuracy, forgetting_plasticity, front, spans_a_decade
+from clbench.report.figures.scatter import cost_accuracy, forgetting_plasticity, front
 from tests.report.figures.conftest import drawn, probed, scened, skipped
 
 Make = Callable[..., Record]
@@ -96,9 +96,3 @@ def test_the_front_is_what_brute_force_finds() -> None:
         ]
         found = front([c for c, _ in points], [w for _, w in points])
         assert sorted(found) == [i for i, lost in enumerate(beaten) if not lost]
-
-
-def test_a_decade_needs_positive_values() -> None:
-    assert spans_a_decade([1, 10.1])
-    assert not spans_a_decade([1, 10])
-    assert not spans_a_decade([0, 100])

@@ -8,9 +8,10 @@ import pytest
 
 from clbench.errors import ClbenchError
 from clbench.record import ProbeMeasurement, Record, Setting, Status
-from clbench.report.board import Bounds, board
+from clbench.report.board import board
 from clbench.report.grouping import blocks
 from clbench.report.page.page import to_html
+from clbench.report.view import View
 
 Make = Callable[..., Record]
 EVIL = "<script>alert(1)</script>"
@@ -52,7 +53,7 @@ def study(make_record: Make) -> list[Record]:
 def test_every_number_and_note_of_the_board_is_on_the_page(study: list[Record]) -> None:
     shown = Page(to_html(study)).shown
     for block in blocks(study):
-        laid = board(block, Bounds())
+        laid = board(block)
         for line in (line for group in laid.groups for line in group):
             assert line.label in shown
             for cell in line.cells:
@@ -82,7 +83,7 @@ def test_what_comes_from_records_is_text_wherever_it_stands(make_record: Make) -
     gone = make_record([], classes=[2, 2], strategy="gone", status=Status.DIVERGED, **evil)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        page = Page(to_html([*runs, gone], source=EVIL, command=EVIL))
+        page = Page(to_html([*runs, gone], View(source=EVIL, command=EVIL)))
     assert len(page.all("script")) == 1
     assert page.all("img") == []
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
@@ -134,7 +135,7 @@ def test_matrices_are_tables_of_numbers(study: list[Record]) -> None:
 
 def test_the_head_tells_how_it_was_made_and_what_was_left_out(study: list[Record], make_record: Make) -> None:
     going_on = make_record([[1]], classes=[2] * 3, seed=9, status=Status.RUNNING)
-    shown = Page(to_html([*study, going_on], command="clbench report runs --format html")).shown
+    shown = Page(to_html([*study, going_on], View(command="clbench report runs --format html"))).shown
     assert "Made by: clbench report runs --format html" in shown
     assert "From 13 evaluation runs, commit abc1234" in shown
     assert "Left out: 1 unfinished run" in shown
@@ -146,6 +147,6 @@ def test_the_same_records_give_the_same_page(study: list[Record]) -> None:
 
 def test_mistakes_are_one_clear_line(make_record: Make) -> None:
     with pytest.raises(ClbenchError, match="no finished evaluation runs in there"):
-        to_html([], source="there")
+        to_html([], View(source="there"))
     with pytest.raises(ClbenchError, match=r"unknown column 'last_acuracy'. Did you mean last_accuracy"):
-        to_html([make_record()], columns=["last_acuracy"])
+        to_html([make_record()], View(columns=("last_acuracy",)))
