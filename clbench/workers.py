@@ -91,7 +91,7 @@ def visible_gpu(worker: int, gpus: int, visible: str) -> dict[str, str]:
         visible: ``CUDA_VISIBLE_DEVICES`` as it was; empty where it was not set.
     """
     names = visible.split(",")[:gpus] if visible else [str(number) for number in range(gpus)]
-    return {"CUDA_VISIBLE_DEVICES": names[worker % gpus].strip()}
+    return {"CUDA_VISIBLE_DEVICES": names[worker % len(names)].strip()}
 
 
 class WorkerExecutor(Executor):
