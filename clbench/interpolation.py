@@ -68,7 +68,7 @@ def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         (N, C, H', W') float32, whole numbers in 0..255.
     """
     count, channels, height, width = images.shape
-    lines = images.view(count, channels * height, width).float()
+    lines = images.reshape(count, channels * height, width).float()
     wide = _grey_values_(torch.matmul(lines, columns.transpose(1, 2)))
     return _grey_values_(torch.matmul(rows[:, None], wide.view(count, channels, height, -1)))
 
