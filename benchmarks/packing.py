@@ -40,7 +40,7 @@ def runs(count: int, epochs: int, model: str, device: str, folder: Path) -> list
     return [evaluation_run(study, "single", seed, Part.WHOLE, Selection(by="given")) for seed in range(count)]
 
 
-def measure(side_by_side: int, count: int, epochs: int, model: str, device: str) -> tuple[float, list[str | None]]:
+def measure(side_by_side: int, count: int, epochs: int, model: str, device: str) -> tuple[float, list[str]]:
     """Seconds for all runs, and the digests of what they learnt."""
     _, config = executors.load("processes")
     with (
@@ -90,7 +90,7 @@ def main() -> None:
     asked = arguments()
     torch.set_num_threads(1)
     found: dict[int, list[float]] = {number: [] for number in asked.side_by_side}
-    wanted: list[str | None] = []
+    wanted: list[str] = []
     for turn in range(asked.rounds):
         for number in asked.side_by_side[:: -1 if turn % 2 else 1]:
             seconds, digests = measure(number, asked.runs, asked.epochs, asked.model, asked.device)
