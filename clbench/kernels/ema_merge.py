@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from clbench.kernels.dispatch import by_triton
+from clbench.kernels.library import register
 from clbench.space import require
 
 ALIGNMENT = 16  # bytes, of what one thread moves at once
@@ -32,6 +33,9 @@ def ema_merge_(averages: Sequence[Tensor], tensors: Sequence[Tensor], weight: fl
         ConfigError: the lists or the weights do not go together.
         IncompatibleError: `CLBENCH_KERNELS` asks for a kernel that cannot run.
     """
+    if torch.compiler.is_compiling() and isinstance(weight, Tensor):
+        _traced(averages, tensors, weight)
+        return
     _check(averages, tensors, weight)
     averages, tensors = list(averages), list(tensors)
     if not averages:
@@ -71,7 +75,7 @@ def _check(averages: Sequence[Tensor], tensors: Sequence[Tensor], weight: float 
         alike = average.shape == tensor.shape and average.dtype == tensor.dtype and average.device == tensor.device
         require(alike, "ema_merge_: a tensor", f"as its average, {_kind(average)}", _kind(tensor))
         require(average.is_floating_point(), "ema_merge_: averages", "floating point", average.dtype)
-        own = not average.numel() or average.data_ptr() != tensor.data_ptr()
+        own = torch.compiler.is_compiling() or not average.numel() or average.data_ptr() != tensor.data_ptr()
         require(own, "ema_merge_: an average", "in memory of its own", "the tensor that it follows")
     if isinstance(weight, Tensor):
         require(weight.shape == (count,), "ema_merge_: weight", f"({count},), one per tensor", tuple(weight.shape))
@@ -79,3 +83,7 @@ def _check(averages: Sequence[Tensor], tensors: Sequence[Tensor], weight: float 
 
 def _kind(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
+
+
+register("ema_merge_(Tensor(a!)[] averages, Tensor[] tensors, Tensor weight) -> ()", ema_merge_, lambda *_: None)
+_traced = torch.ops.clbench.ema_merge_.default
