@@ -36,4 +36,4 @@ class DivergedError(ClbenchError):
 
 
 class ResourceError(ClbenchError):
-    """A run that needed more memory than there was; all other runs of the command are carried out all the same."""
+    """A run that needed more memory than there was; the command goes on with the others and exits with 1."""

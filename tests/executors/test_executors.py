@@ -23,10 +23,10 @@ from clbench.scenario import scenarios
 from clbench.strategy import strategies
 
 
-def runs(folder: Path, count: int = 3) -> list[Run]:
+def runs(folder: Path, count: int = 3, device: str = "cpu") -> list[Run]:
     _, scenario = scenarios.load("digits")
     _, config = strategies.load("replay")
-    study = Study(scenario(), config(epochs=1), ModelConfig("small_cnn", width=4), "cpu", folder)
+    study = Study(scenario(), config(epochs=1), ModelConfig("small_cnn", width=4), device, folder)
     return [evaluation_run(study, "single", seed, Part.WHOLE, Selection(by="given")) for seed in range(count)]
 
 
@@ -110,6 +110,17 @@ def test_what_to_lower_is_what_was_set(monkeypatch: pytest.MonkeyPatch, tmp_path
             future = executor.submit(runs(tmp_path, 1)[0])
             with pytest.raises(ResourceError, match=rf"ended with status 3.*; lower executor\.{lower} or"):
                 future.result()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_runs_side_by_side_on_a_gpu_end_with_the_bits_of_runs_one_by_one(tmp_path: Path) -> None:
+    _, config = executors.load("processes")
+    found = []
+    for per_gpu in (1, 3):
+        with executors.build(config(per_gpu=per_gpu, threads=1), 3, "cuda") as executor:
+            futures = [executor.submit(run) for run in runs(tmp_path / str(per_gpu), device="cuda")]
+            found.append([future.result().state_digest for future in futures])
+    assert found[0] == found[1]
 
 
 def dying(run: Run) -> None:
