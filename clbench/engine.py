@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from clbench import environment, record, seeding
 from clbench.digest import state_digest
-from clbench.errors import ClbenchError, DataError, DivergedError
+from clbench.errors import ClbenchError, DataError, DivergedError, ResourceError
 from clbench.examination import examine, keep_generations, probe
 from clbench.kernels import dispatch
 from clbench.opening import build_strategy, new_record, open_stream
@@ -44,6 +44,7 @@ def execute(run: Run, peers: Peers | None = None) -> Record:
 
     Raises:
         ClbenchError: what the run asks for does not fit together, or its data have changed since it began.
+        ResourceError: the GPU's memory was too small.
     """
     peers = peers or Peers()
     with contextlib.ExitStack() as stack:
@@ -58,9 +59,19 @@ def execute(run: Run, peers: Peers | None = None) -> Record:
                 return _Session(run, peers).go_on()
         except ClbenchError:
             raise
-        except Exception:
+        except Exception as error:
             record.write_atomically(run.folder / "error.txt", traceback.format_exc().encode())
+            if isinstance(error, torch.cuda.OutOfMemoryError) or "CUDA error: out of memory" in str(error):
+                raise _want_of_memory(run, error) from error
             raise
+
+
+def _want_of_memory(run: Run, error: Exception) -> ResourceError:
+    return ResourceError(
+        f"the GPU's memory is too small for {run.folder} ({str(error).partition('. ')[0].splitlines()[0]}); where runs "
+        "share the GPU, lower executor.per_gpu or executor.workers, else strategy.batch_size; the same command goes on "
+        "where this one stopped"
+    )
 
 
 @contextlib.contextmanager

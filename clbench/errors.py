@@ -33,3 +33,7 @@ class LeakError(ClbenchError):
 
 class DivergedError(ClbenchError):
     """The loss is no longer a finite number. The engine keeps the run and scores it as chance."""
+
+
+class ResourceError(ClbenchError):
+    """A run that needed more memory than there was; the command goes on with the others and exits with 1."""

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from typing import Any
@@ -49,19 +44,6 @@ class Executor(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def end_with_parent() -> None:
-    """Have this process end when the one that started it does, however that ends, and leave Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    multiprocessing.connection.wait([parent])
-    os._exit(1)
 
 
 executors: Registry[Executor] = Registry("executor", "clbench.executors")

@@ -149,15 +149,16 @@ class CoIN(Inheriting):
         """Let the shadow follow the weights."""
         if not self.averaged:
             return
-        shadow, live = list(self.past.values()), self.trained_now()
-        weights = self._weights(live, shadow)
+        shadow = list(self.past.values())
+        weights = self._weights(shadow)
         buffers = weights.mean().expand(len(shadow) - len(weights))
-        ema_merge_(shadow, live, torch.cat((weights, buffers)))
+        ema_merge_(shadow, list(self.live.values()), torch.cat((weights, buffers)))
 
-    def _weights(self, live: list[Tensor], shadow: list[Tensor]) -> Tensor:
+    def _weights(self, shadow: list[Tensor]) -> Tensor:
         count, config = len(self.averaged), self.config
         if config.mode is Mode.FIXED:
             return torch.full((count,), config.fallback, device=self.problem.device)
+        live = self.trained_now()
         pairs = [(p.grad, rows) for p, rows in zip(self.averaged.values(), live[:count], strict=True)]
         if all(gradient is None for gradient, _ in pairs):
             raise RuntimeError("the step's gradients are gone: the dynamic EMA would silently be a fixed one")

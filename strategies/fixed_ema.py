@@ -45,7 +45,7 @@ class FixedEMA(Inheriting):
 
     def after_step(self) -> None:
         """Let the shadow follow the weights."""
-        ema_merge_(list(self.past.values()), self.trained_now(), 1 - self.config.decay)
+        ema_merge_(list(self.past.values()), list(self.live.values()), 1 - self.config.decay)
 
     def end(self, experience: Experience) -> None:
         """Put the shadow in the weights' place."""

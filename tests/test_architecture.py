@@ -45,7 +45,7 @@ LAYERS = (
         "text_suite",
         "harness",
     ),
-    ("executor", "tracker"),
+    ("executor", "tracker", "workers"),
     ("executors", "trackers", *PLUGINS),
     ("config",),
     ("again", "arms", "cli", "pytest_plugin"),

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from clbench import engine, record
-from clbench.errors import DataError
+from clbench.errors import DataError, ResourceError
 from clbench.parallel import Peers
 from clbench.record import Record, Setting, Status
 from clbench.scenario import scenarios
@@ -115,4 +116,30 @@ def test_a_crash_leaves_its_traceback_and_can_be_gone_on_with(tmp_path: Path, mo
         with pytest.raises(ZeroDivisionError):
             engine.execute(run)
     assert "ZeroDivisionError" in (run.folder / "error.txt").read_text()
+    assert engine.execute(run).status is Status.FINISHED
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported at some other call."),
+    ],
+)
+def test_want_of_memory_is_one_line_that_says_what_to_lower(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise error
+
+    run = make(tmp_path)
+    cls, _ = strategies.load("replay")
+    with monkeypatch.context() as patch:
+        patch.setattr(cls, "end", end)
+        with pytest.raises(
+            ResourceError, match=r"CUDA.* out of memory\).*lower executor\.per_gpu.*batch_size"
+        ) as raised:
+            engine.execute(run)
+    assert "\n" not in str(raised.value)
+    assert "OutOfMemoryError" in (run.folder / "error.txt").read_text() or "CUDA error" in str(error)
     assert engine.execute(run).status is Status.FINISHED

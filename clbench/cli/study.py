@@ -13,7 +13,7 @@ from rich.console import Console
 from clbench.cli.progress import Watch
 from clbench.config import Job
 from clbench.environment import threads_each
-from clbench.errors import ClbenchError, ConfigError
+from clbench.errors import ClbenchError, ConfigError, ResourceError
 from clbench.estimate import estimate_seconds
 from clbench.executor import Executor, executors
 from clbench.opening import open_stream
@@ -72,9 +72,10 @@ def _carry_out(prepared: list[Prepared], executor: Executor, console: Console) -
         try:
             with Watch(executor, console, title, one.runs, one.tracker) as watch:
                 records = one.protocol.carry_out(one.study, watch.submit)
-        except RunError as error:
+        except (RunError, ResourceError) as error:
             failed += 1
-            print(f"clbench: {title}: {error}; see error.txt below {one.study.output}", file=sys.stderr)
+            where = f"; see error.txt below {one.study.output}" if isinstance(error, RunError) else ""
+            print(f"clbench: {title}: {error}{where}", file=sys.stderr)
             continue
         reported += records
         summary.show_runs(list(records), console, one.study.output)

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterator
-from concurrent import futures
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from clbench import engine
 from clbench.environment import threads_each
 from clbench.errors import ConfigError
-from clbench.executor import Executor, end_with_parent, executors
+from clbench.executor import executors
 from clbench.parallel import Peers, Sharding, Team
 from clbench.record import Record
 from clbench.run import Run
 from clbench.space import require
+from clbench.workers import EndedError, Worker, WorkerExecutor, end, visible_gpu
 
 
 @dataclass
@@ -40,21 +34,14 @@ class AccelerateConfig:
         require(self.threads is None or self.threads >= 1, "executor.threads", ">= 1 or null", self.threads)
 
 
-class Worker(NamedTuple):
-    """One of the processes, and the line to it."""
-
-    process: BaseProcess
-    line: Connection
-
-
 @executors.register(AccelerateConfig)
-class Accelerate(Executor):
-    """Processes that are started when they are needed; they end with this one, however it ends, and all together."""
+class Accelerate(WorkerExecutor):
+    """Workers that are started when they are needed and end all together."""
 
     config: AccelerateConfig
 
     def __init__(self, config: AccelerateConfig, jobs: int, device: str) -> None:
-        super().__init__(config, jobs, device)
+        super().__init__(config, jobs, device, side_by_side=1)
         there = torch.cuda.device_count() if device == "cuda" else None
         self.devices = config.devices or there or 1
         if there is not None and self.devices > there:
@@ -62,32 +49,17 @@ class Accelerate(Executor):
         if self.devices == 1 and config.sharding is not Sharding.NONE:
             raise ConfigError("one device has nobody to share with; add executor.devices=2 or leave sharding out")
         self._team: list[Worker] = []
-        self._queue = ThreadPoolExecutor(1)
-        self._futures: list[Future[Record]] = []
 
     def placed(self, run: Run) -> Run:
         """The run on so many devices, which decide how sums are rounded."""
         return replace(run, devices=self.devices, sharding=self.config.sharding)
-
-    def submit(self, run: Run) -> Future[Record]:
-        """Queue the run."""
-        self._futures.append(self._queue.submit(self._carry_out, self.placed(run)))
-        return self._futures[-1]
-
-    def stop(self) -> None:
-        """End the processes; a run in progress goes on from its last experience the next time."""
-        self._queue.shutdown(wait=False, cancel_futures=True)
-        while not all(future.done() for future in self._futures):
-            self._end()  # again and again: some may be starting at this moment
-            futures.wait(self._futures, 0.1)
-        self._end()
 
     def _carry_out(self, run: Run) -> Record:
         if not self._team:
             self._start()
         try:
             for worker in self._team:
-                worker.line.send(run)
+                worker.begin(run)
             return self._answers()[0]
         except BaseException:
             self._end()  # its peers wait for one that failed
@@ -111,57 +83,47 @@ class Accelerate(Executor):
 
     def _answer(self, rank: int, worker: Worker) -> Record:
         try:
-            answer: Record | Exception = worker.line.recv()
-        except (EOFError, ConnectionError):  # there is nobody at the other end
-            worker.process.join()
-            raise RuntimeError(f"process {rank} of {self.devices} ended with {worker.process.exitcode}") from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+            return worker.answer()
+        except EndedError as error:
+            raise RuntimeError(f"process {rank} of {self.devices} ended with {error}") from None
 
     def _start(self) -> None:
-        spawn = multiprocessing.get_context("spawn")
         threads = self.config.threads or threads_each(self.devices)
         self._folder = tempfile.TemporaryDirectory(prefix="clbench-", ignore_cleanup_errors=True)
         meeting = str(Path(self._folder.name, "meeting"))
         for rank in range(self.devices):
-            here, there = spawn.Pipe()
-            arguments = (there, rank, self.devices, self.config.sharding, self.device, threads, meeting)
-            process = spawn.Process(target=_work, args=arguments, daemon=True)
-            process.start()
-            there.close()
-            self._team.append(Worker(process, here))
+            share = Share(rank, self.devices, self.config.sharding, self.device, meeting)
+            self._team.append(Worker(share, threads, self._variables(rank, threads)))
+
+    def _variables(self, rank: int, threads: int) -> dict[str, str]:
+        """What torch.distributed wants to find. Each sees one GPU only, so that nothing is put on a peer's."""
+        size, gpus = str(self.devices), self.device == "cuda"
+        told = {"RANK": str(rank), "WORLD_SIZE": size, "OMP_NUM_THREADS": str(threads), "LOCAL_WORLD_SIZE": size}
+        seen = visible_gpu(rank, self.devices, os.environ.get("CUDA_VISIBLE_DEVICES", "")) if gpus else {}
+        return {**told, **seen, "LOCAL_RANK": "0" if gpus else str(rank)}
 
     def _end(self) -> None:
-        for worker in self._team:
-            worker.process.kill()
-        for worker in self._team:
-            worker.process.join()
+        end(self._team)
         if self._team:
             self._folder.cleanup()
         self._team = []
 
 
-def _work(line: Connection, rank: int, size: int, sharding: Sharding, device: str, threads: int, meeting: str) -> None:
-    """Carry out run after run, in lockstep with the others."""
-    end_with_parent()
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "OMP_NUM_THREADS": str(threads)}
-    # each sees one GPU only, so that nothing is put on a peer's
-    os.environ |= {"LOCAL_RANK": "0" if device == "cuda" else str(rank), "LOCAL_WORLD_SIZE": str(size)}
-    if device == "cuda":
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[rank] if seen else str(rank)
-    torch.set_num_threads(threads)
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        peers = None
-        for run in _told(line):
-            try:
-                peers = peers or (Team(rank, size, sharding, device, meeting) if size > 1 else Peers())
-                line.send(engine.execute(run, peers))
-            except Exception as error:
-                line.send(error)
+@dataclass
+class Share:
+    """What one worker does of each run, in lockstep with the others: its share."""
 
+    rank: int
+    size: int
+    sharding: Sharding
+    device: str
+    meeting: str
+    peers: Peers | None = None  # met at the first run
 
-def _told(line: Connection) -> Iterator[Run]:
-    while True:
-        yield line.recv()
+    def __call__(self, run: Run) -> Record:
+        """Carry out one run."""
+        alone = self.size == 1
+        self.peers = self.peers or (
+            Peers() if alone else Team(self.rank, self.size, self.sharding, self.device, self.meeting)
+        )
+        return engine.execute(run, self.peers)

@@ -14,7 +14,7 @@ precisions both round that result to nearest.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from clbench.kernels.dispatch import by_triton
 from clbench.kernels.draws import Draws, Given, check_draws, drawn
 from clbench.kernels.layout import channels_last as lies_last
 from clbench.kernels.layout import interleaved, pick
+from clbench.kernels.library import empty_images, register
 from clbench.kernels.normalise import affine, check_images, kind, normalised
 from clbench.space import require
 
@@ -73,6 +74,8 @@ def replay_gather(
         ConfigError: shapes, types or ranges are not these.
         IncompatibleError: `CLBENCH_KERNELS` asks for a kernel that cannot run.
     """
+    if torch.compiler.is_compiling() and isinstance(draws, Given):
+        return _with_columns(_traced(store, *draws, mean, std, padding, dtype, channels_last), draws, labels, logits)
     _check(store, draws, mean, std, padding, labels, logits, dtype)
     kept = [t for t in (*draws, labels, logits) if isinstance(t, Tensor)]
     if by_triton("replay_gather", [store, *kept]):
@@ -82,8 +85,7 @@ def replay_gather(
         made = compiled.launch(store, draws, scale, shift, padding, labels, logits, dtype, channels_last)
         return Replayed(*made)
     given = draws if isinstance(draws, Given) else drawn(draws, len(store), padding, store.device)
-    found = [t if t is None or given.rows is None else t.index_select(0, given.rows) for t in (labels, logits)]
-    return Replayed(_images(store, given, mean, std, padding, dtype, channels_last), given.rows, *found)
+    return _with_columns(_images(store, given, mean, std, padding, dtype, channels_last), given, labels, logits)
 
 
 def crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
@@ -125,6 +127,11 @@ def mirror(images: Tensor, mirrored: Tensor) -> Tensor:
     return pick(torch.cat((images, images.flip(3))), chosen)
 
 
+def _with_columns(images: Tensor, given: Given, labels: Tensor | None, logits: Tensor | None) -> Replayed:
+    found = [t if t is None or given.rows is None else t.index_select(0, given.rows) for t in (labels, logits)]
+    return Replayed(images, given.rows, *found)
+
+
 def _images(
     store: Tensor,
     given: Given,
@@ -158,3 +165,25 @@ def _check(
         fits = column is None or (len(column) == len(store) and column.dim() == rank)
         require(fits, f"replay_gather: {name}", f"{rank}-dimensional with a row per image", kind(column))
     check_draws("replay_gather", draws, len(store))
+
+
+def _node(store: Tensor, *rest: Any) -> Tensor:
+    *given, mean, std, padding, dtype, channels_last = rest
+    named = {"mean": tuple(mean), "std": tuple(std), "padding": padding, "dtype": dtype, "channels_last": channels_last}
+    images = replay_gather(store, Given(*given), **named).images
+    return images.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def _fake(store: Tensor, rows: Tensor | None, *rest: Any) -> Tensor:
+    *_, dtype, channels_last = rest
+    count, (height, width) = len(store if rows is None else rows), store.shape[2:]
+    return empty_images(store, count, height, width, dtype, channels_last)
+
+
+register(
+    "replay_gather(Tensor store, Tensor? rows, Tensor? offsets, Tensor? mirrored, float[] mean, float[] std, "
+    "int padding, ScalarType dtype, bool channels_last) -> Tensor",
+    _node,
+    _fake,
+)
+_traced = torch.ops.clbench.replay_gather.default

@@ -12,11 +12,14 @@ grey value that lies half-way between two may come out as the other.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from clbench.interpolation import Interpolation, interpolation_weights, resample
 from clbench.kernels.dispatch import by_triton
+from clbench.kernels.library import empty_images, register
 from clbench.kernels.normalise import affine, check_images, kind, normalised
 from clbench.kernels.replay_gather import mirror
 from clbench.space import require
@@ -52,6 +55,9 @@ def replay_rrc(
         ConfigError: shapes, types or ranges are not these.
         IncompatibleError: `CLBENCH_KERNELS` asks for a kernel that cannot run.
     """
+    if torch.compiler.is_compiling():
+        made: Tensor = _traced(store, boxes, size, mean, std, index, mirrored, dtype, channels_last)
+        return made
     check_images("replay_rrc", store, mean, std, dtype)
     _check(store, boxes, size, index, mirrored)
     kept = [t for t in (boxes, index, mirrored) if t is not None]
@@ -81,3 +87,23 @@ def _check(store: Tensor, boxes: Tensor, size: int, index: Tensor | None, mirror
         ends = boxes[:2] + boxes[2:] <= boxes.new_tensor(store.shape[2:])[:, None]
         outside = ~((boxes[:2] >= 0) & (boxes[2:] >= 1) & ends).all(0)
         require(not outside.any(), "replay_rrc: boxes", "inside the images", boxes.T[outside][:1].tolist())
+
+
+def _node(store: Tensor, boxes: Tensor, size: int, mean: list[float], std: list[float], *rest: Any) -> Tensor:
+    index, mirrored, dtype, channels_last = rest
+    named = {"index": index, "mirrored": mirrored, "dtype": dtype, "channels_last": channels_last}
+    crops = replay_rrc(store, boxes, size, mean=tuple(mean), std=tuple(std), **named)
+    return crops.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def _fake(store: Tensor, boxes: Tensor, size: int, *rest: Any) -> Tensor:
+    return empty_images(store, boxes.shape[1], size, size, *rest[-2:])
+
+
+register(
+    "replay_rrc(Tensor store, Tensor boxes, int size, float[] mean, float[] std, Tensor? index, Tensor? mirrored, "
+    "ScalarType dtype, bool channels_last) -> Tensor",
+    _node,
+    _fake,
+)
+_traced = torch.ops.clbench.replay_rrc.default

@@ -442,3 +442,27 @@ sys.exit(run(sys.argv[1:]))
     assert len(list(tmp_path.rglob("error.txt"))) == 1
     finished = [p for p in tmp_path.rglob("record.json") if '"finished"' in p.read_text()]
     assert len(finished) == 2
+
+
+def test_want_of_memory_is_one_line_and_the_next_study_goes_on(tmp_path: Path) -> None:
+    code = """
+import sys, torch
+from clbench.strategy import strategies
+cls, _ = strategies.load("naive")
+def end(self, experience):
+    if self.problem.seed == 1:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+cls.end = end
+from clbench.cli.main import run
+sys.exit(run(sys.argv[1:]))
+"""
+    words = ["run", "strategy=naive,hft", "protocol=single", "protocol.seeds=[0,1,2]", "strategy.epochs=1"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words, "executor=in_process"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if line.startswith("clbench:")]
+    assert len(said) == 1
+    assert said[0].startswith("clbench: naive: the GPU's memory is too small for ")
+    finished = [p for p in tmp_path.rglob("record.json") if '"finished"' in p.read_text()]
+    assert len(finished) == 5

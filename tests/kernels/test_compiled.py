@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ MERGE |= {"place_of": "*i32"}
 COUNTED = {"SAMPLE": 0, "AUGMENT": 1, "PERMUTE": 2, "ROUNDS": 6, "BLOCK": 1024, "PADDING": 4, "BITS": 8}
 FULL = {"MAPPED": True, "SEEDED": True, "MOVING": True, "CROP": True, "FLIP": True, "LABELS": True, "LOGITS": True}
 BARE = {"MAPPED": False, "SEEDED": False, "MOVING": False, "CROP": True, "FLIP": True, "LABELS": False, "LOGITS": False}
-CASES = {
+CASES: dict[str, list[tuple[dict[str, str], dict[str, Any]]]] = {
     "replay_gather": [
         (GATHER, {**COUNTED, **FULL, "ROWS": 2, "CHANNELS_LAST": True, "C": 3, "stride_w": 1}),
         (GATHER, {**COUNTED, **FULL, "ROWS": 3, "CHANNELS_LAST": False, "stride_w": 1}),
@@ -45,15 +46,18 @@ CASES = {
     "replay_rrc": [
         (RRC, {"INDEXED": True, "FLIP": True, "CHANNELS_LAST": last, "C": 3, "BLOCK": 1024}) for last in (True, False)
     ],
-    "ema_merge": [(MERGE, {"CHUNK": 16384, "BLOCK": 1024})],
+    "ema_merge": [
+        (MERGE, {"TYPE": type_, "CHUNK": 16384, "BLOCK": 1024}) for type_ in ("float32", "bfloat16", "float16")
+    ],
 }
-"""Types of the arguments, and the values of those that are known at compile time."""
+"""Types of the arguments, and the values of those that are known at compile time; strings name Triton's types."""
 
 DIVISIBLE = {"store", "images", "crops", "logits", "out_logits", "H", "S", "W", "stride_n", "stride_c", "stride_h"}
 """What Triton finds to be divisible by 16 at the shapes in use."""
 
 BUILD = """
 import importlib, json
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from clbench.kernels.compiled import OPTIONS
@@ -64,7 +68,8 @@ def ptx(name, types, known):
     place = kernel.arg_names.index
     signature = {arg: "constexpr" if arg in known else types[arg] for arg in kernel.arg_names}
     divisible = {(place(arg),): [["tt.divisibility", 16]] for arg in DIVISIBLE & set(types) - set(known)}
-    source = ASTSource(kernel, signature, {(place(arg),): value for arg, value in known.items()}, divisible)
+    values = {(place(arg),): getattr(tl, v) if isinstance(v, str) else v for arg, v in known.items()}
+    source = ASTSource(kernel, signature, values, divisible)
     return compile(source, target=GPUTarget("cuda", 90, 32), options=OPTIONS).asm["ptx"]
 
 print(json.dumps({name: [ptx(name, *case) for case in cases] for name, cases in CASES.items()}))

@@ -17,6 +17,12 @@ def lists(generator: torch.Generator, device: str = "cpu") -> tuple[list[Tensor]
     return averages, tensors, torch.rand(len(SHAPES), generator=generator).to(device)
 
 
+def mixed(tensors: list[Tensor]) -> list[Tensor]:
+    """The tensors, one in bfloat16, the next in float16, the next as it was, and so on."""
+    types = (torch.bfloat16, torch.float16, torch.float32)
+    return [tensor.to(types[number % 3]) for number, tensor in enumerate(tensors)]
+
+
 def kernel_is_reference(device: str) -> None:
     """The kernel's bits are the reference's, also when the same tensors are merged again, and when others are."""
     generator = fresh()
@@ -28,6 +34,12 @@ def kernel_is_reference(device: str) -> None:
             by("torch", ema_merge_, others, tensors, weights * scale)
         for one, other in zip(averages, others, strict=True):
             assert torch.equal(one, other)
+    averages, tensors, weights = lists(generator, device)
+    narrow = mixed(tensors)
+    others = [a.clone() for a in averages]
+    by("triton", ema_merge_, averages, narrow, weights)
+    by("torch", ema_merge_, others, narrow, weights)
+    assert all(torch.equal(one, other) for one, other in zip(averages, others, strict=True))
     average, tensor = (torch.randn(5, 3, 4, 4, generator=generator).to(device) for _ in range(2))
     wanted = (average + tensor) / 2
     for order in (torch.contiguous_format, torch.channels_last):
@@ -96,6 +108,17 @@ def test_the_reference_is_the_formula_in_float64(one: bool, dtype: torch.dtype) 
         assert torch.allclose(got.double(), exact, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("one", [True, False])
+def test_tensors_of_less_precision_give_what_their_values_give_in_the_averages_precision(one: bool) -> None:
+    averages, tensors, weights = lists(fresh())
+    others, narrow = [a.clone() for a in averages], mixed(tensors)
+    ema_merge_(averages, narrow, 0.01 if one else weights)
+    ema_merge_(others, [t.float() for t in narrow], 0.01 if one else weights)
+    for average, other in zip(averages, others, strict=True):
+        assert average.dtype == torch.float32
+        assert torch.equal(average, other)
+
+
 def test_parameters_that_learn_are_followed_without_a_gradient() -> None:
     average, parameter = torch.zeros(3), torch.nn.Parameter(torch.ones(3))
     ema_merge_([average], [parameter], torch.tensor([0.25]))
@@ -128,8 +151,17 @@ def test_other_types_than_float32_are_left_to_the_reference(monkeypatch: pytest.
 SAME = torch.zeros(3)
 BAD = {
     "tensors must be as many as the averages, 1, got 2": ([SAME], [torch.ones(3)] * 2, 0.5),
-    "a tensor must be as its average, (3,) float32 on cpu, got (4,) float32 on cpu": ([SAME], [torch.ones(4)], 0.5),
-    "a tensor must be as its average, (3,) float32 on cpu, got (3,) float64 on cpu": (
+    "a tensor must be as its average, (3,) float32 on cpu, or less precise, got (4,) float32 on cpu": (
+        [SAME],
+        [torch.ones(4)],
+        0.5,
+    ),
+    "a tensor must be as its average, (3,) float32 on cpu, or less precise, got (3,) int64 on cpu": (
+        [SAME],
+        [torch.ones(3).long()],
+        0.5,
+    ),
+    "a tensor must be as its average, (3,) float32 on cpu, or less precise, got (3,) float64 on cpu": (
         [SAME],
         [torch.ones(3).double()],
         0.5,

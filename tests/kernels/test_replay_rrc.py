@@ -83,6 +83,15 @@ def test_the_reference_is_bilinear_interpolation_of_the_mirrored_box(shape: tupl
     assert (made.double() - literally(store, index, boxes, mirrored, size)).abs().max() <= 1.001  # rounded twice
 
 
+def test_all_images_are_taken_from_any_strides() -> None:
+    store, _, boxes, _ = setting((8, 8), fresh())
+    boxes = boxes[:, :1].float().expand(4, len(store))
+    wanted = by("torch", replay_rrc, store, boxes, 16, **GREY)
+    assert torch.equal(
+        by("torch", replay_rrc, store.clone(memory_format=torch.channels_last), boxes, 16, **GREY), wanted
+    )
+
+
 @needs_triton
 def test_what_shrinks_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")

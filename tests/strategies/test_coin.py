@@ -11,6 +11,7 @@ from torch import Tensor
 from clbench import inherited
 from clbench.engine import learn
 from clbench.errors import ConfigError
+from clbench.kernels.ema_merge import ema_merge_
 from clbench.strategies import coin
 from clbench.strategies.coin import CoIN, CoINConfig, Granularity, Mode
 from tests.learning import digits, shortened, strategy
@@ -151,11 +152,12 @@ def test_a_gradient_that_is_no_number_costs_the_weight_of_its_partners_only(gran
     assert coin.norms(tensors, shared).tolist() == sums[granularity]
 
 
-def begun(**values: Any) -> Any:
+def begun(type_: torch.dtype = torch.float32, **values: Any) -> Any:
     """A strategy between `begin` and its first step of the second experience, all gradients at 0.1."""
     stream = digits()
     learner = strategy("coin", stream, **values)
     learn(learner, shortened(stream.experiences[0], 64))
+    learner.model.to(type_)
     learner.past = inherited.copies(inherited.numbers(learner.model))
     learner.begin(stream.experiences[1])
     for parameter in learner.model.parameters():
@@ -207,6 +209,35 @@ def test_one_missing_gradient_is_zero_and_none_at_all_is_an_error() -> None:
     missing.model.zero_grad()
     with pytest.raises(RuntimeError, match="gradients are gone"):
         missing.after_step()
+
+
+def test_weights_of_less_precision_are_followed_where_they_lie_as_their_values_would_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Copies would have other addresses in each step, which a GPU would have to be told each time."""
+    half, whole = begun(torch.bfloat16, constant=1e-3), begun(constant=1e-3)
+    whole.model.load_state_dict(half.model.state_dict())
+    for name, past in half.past.items():
+        whole.past[name].copy_(past)
+    followed: list[list[int]] = []
+
+    def watched(averages: list[Tensor], tensors: list[Tensor], weight: Tensor) -> None:
+        followed.append([t.data_ptr() for t in tensors])
+        ema_merge_(averages, tensors, weight)
+
+    for value in (0.25, 0.5, 1.0):
+        for parameter, other in zip(half.model.parameters(), whole.model.parameters(), strict=True):
+            parameter.data += value
+            other.data.copy_(parameter.data)
+            parameter.grad, other.grad = torch.full_like(parameter, value), torch.full_like(other, value)
+        whole.after_step()
+        with monkeypatch.context() as patch:
+            patch.setattr(coin, "ema_merge_", watched)
+            half.after_step()
+    assert all(torch.equal(t, whole.past[name]) for name, t in half.past.items())
+    assert [t.dtype for t in half.past.values()] == [torch.float32] * len(half.past)
+    state = half.model.state_dict()
+    assert followed == [[state[name].data_ptr() for name in half.past]] * 3
 
 
 def test_frozen_parameters_are_left_out() -> None:

@@ -13,6 +13,7 @@ from clbench.kernels.compiled import OPTIONS
 from clbench.kernels.compiled.pixels import coordinates, store_normalised
 from clbench.kernels.compiled.random import bounded, permuted, philox
 from clbench.kernels.draws import Draws, Given, Order, Seeded
+from clbench.kernels.library import empty_images
 from clbench.kernels.philox import AUGMENT, PERMUTE, ROUNDS, SAMPLE, half_bits
 
 BLOCK = 1024  # pixels, or logits, of one program
@@ -120,9 +121,7 @@ def launch(
     asked = draws if isinstance(draws, Seeded) else Seeded(length, seed=0, step=0, flip=flip, pool=given.rows)
     step, moving = (0, asked.step) if isinstance(asked.step, Tensor) else (asked.step, None)
     choices = count if asked.pool is None else len(asked.pool)
-    order = torch.channels_last if channels_last else torch.contiguous_format
-    shape = (asked.batch, channels, height, width)
-    images = torch.empty(shape, dtype=dtype, device=store.device, memory_format=order)
+    images = empty_images(store, asked.batch, height, width, dtype, channels_last)
     index = torch.empty(asked.batch, dtype=torch.int64, device=store.device)
     out_labels, out_logits = (t if t is None else t.new_empty(asked.batch, *t.shape[1:]) for t in (labels, logits))
     classes, blocks = 0 if logits is None else logits.shape[1], triton.cdiv(channels * height * width, BLOCK)

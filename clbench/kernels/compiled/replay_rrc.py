@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clbench.kernels.compiled import OPTIONS
 from clbench.kernels.compiled.pixels import coordinates, store_normalised
+from clbench.kernels.library import empty_images
 
 BLOCK = 1024  # pixels of one program
 
@@ -85,9 +86,7 @@ def launch(
 ) -> Tensor:
     """The crops; arguments as `replay_rrc` has checked them."""
     batch, channels = boxes.shape[1], store.shape[1]
-    order = torch.channels_last if channels_last else torch.contiguous_format
-    shape = (batch, channels, size, size)
-    crops = torch.empty(shape, dtype=dtype, device=store.device, memory_format=order)
+    crops = empty_images(store, batch, size, size, dtype, channels_last)
     with torch.cuda.device_of(store):
         kernel[(batch, triton.cdiv(channels * size * size, BLOCK))](
             store, boxes if index is None else index.contiguous(), boxes.contiguous(), boxes[2:] / size,
