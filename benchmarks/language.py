@@ -31,7 +31,7 @@ from clbench.record import Setting
 from clbench.scenario import Experience, scenarios
 from clbench.strategy import Problem, strategies
 from clbench.table import Batch, Source, Table
-from clbench.tokens import TokenTransform
+from clbench.texts.tokens import TokenTransform
 
 VOCABULARY = 512
 

@@ -29,9 +29,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from clbench import features, seeding
+from clbench import seeding
 from clbench.augment import ImageTransform
-from clbench.gaussians import JITTER, ClassGaussians, Covariance
+from clbench.images import features
+from clbench.images.gaussians import JITTER, ClassGaussians, Covariance
 from clbench.models.adapters import AdapterWeights
 from clbench.models.classifier import build_classifier
 from clbench.models.config import ModelConfig

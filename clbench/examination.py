@@ -14,7 +14,7 @@ from clbench.record import Measurement, ProbeMeasurement, Setting
 from clbench.scenario import Stream
 from clbench.strategy import Strategy
 from clbench.table import Table
-from clbench.tokens import rows_at_once
+from clbench.texts.tokens import rows_at_once
 
 BATCH = 256  # test examples per call of predict; fewer long texts
 KEPT = 20  # answers per experience that are kept to be read

@@ -9,8 +9,8 @@ import torch
 
 from clbench import environment, record, seeding
 from clbench.errors import IncompatibleError
-from clbench.features import with_features
 from clbench.finetune import FineTune
+from clbench.images.features import with_features
 from clbench.models.model import Model
 from clbench.parallel import Peers, Sharding, no_share
 from clbench.record import ExperienceInfo, Record, Status

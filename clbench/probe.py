@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from clbench.answers import Answers
 from clbench.table import Batch, Source, Table
-from clbench.tokens import rows_at_once
+from clbench.texts.answers import Answers
+from clbench.texts.tokens import rows_at_once
 
 BATCH = 256  # rows per call, at most
 TOKENS = 4096  # per call: a likelihood takes the logits of all of them
@@ -124,7 +124,7 @@ class LikelihoodProbe(Probe):
 
     Args:
         name: for tables.
-        source: columns of `clbench.tokens`.
+        source: columns of `clbench.texts.tokens`.
     """
 
     unit = Unit.LOG_LIKELIHOOD

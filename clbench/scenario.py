@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clbench.answers import Answers, ClassAnswers
 from clbench.augment import Transform
 from clbench.errors import IncompatibleError, LeakError
 from clbench.models.classifier import build_classifier
@@ -29,6 +28,7 @@ from clbench.probe import Probe
 from clbench.record import Part, Setting
 from clbench.registry import Registry
 from clbench.table import Source, Table
+from clbench.texts.answers import Answers, ClassAnswers
 
 
 class Modality(Enum):
@@ -45,7 +45,7 @@ class Experience:
     Attributes:
         index: counted from 0.
         name: for people.
-        train: examples to learn; columns ``image`` (or those of `clbench.tokens`), ``label`` and ``task``, labels
+        train: examples to learn; columns ``image`` (or those of `clbench.texts.tokens`), ``label`` and ``task``, labels
             counted in order of arrival. A text's label is its task.
         test: held-out examples of the same classes.
         classes: labels that are new here.
@@ -78,8 +78,9 @@ class Stream:
         probes: abilities that are never trained here, measured before, during and after.
         moments: numbers of experiences after which it is measured; None: after each. The start and the end always are.
         notes: what is known of the data and worth telling beside results, as JSON values.
-        reference: texts of the kind that a language model was trained on, columns of `clbench.tokens`, for statistics
-            of what is to stay; none of them is an example or a question of this stream. None where there are none.
+        reference: texts of the kind that a language model was trained on, columns of `clbench.texts.tokens`, for
+            statistics of what is to stay; none of them is an example or a question of this stream. None where there
+            are none.
     """
 
     experiences: tuple[Experience, ...]

@@ -81,7 +81,7 @@ class Strategy(ABC):
     def reads(cls, config: Any) -> frozenset[str]:
         """Columns it learns and predicts from: ``image`` and, of the backbone as it comes, frozen, ``feature``.
 
-        Features (N, F) float32 are computed once for all runs and kept on disk (`clbench.features`).
+        Features (N, F) float32 are computed once for all runs and kept on disk (`clbench.images.features`).
         """
         return frozenset({"image"})
 
@@ -105,7 +105,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def predict(self, batch: Batch) -> Tensor:
-        """Labels (N,) int64, or answers as token ids (N, A) int64, to what `clbench.answers` shows of a batch."""
+        """Labels (N,) int64, or answers as token ids (N, A) int64, to what `clbench.texts.answers` shows of a batch."""
 
     def log_likelihoods(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-likelihood (N,) of each text's answer, in nats, and its number of tokens (N,); asked of texts only."""

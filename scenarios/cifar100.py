@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clbench.augment import ImageTransform
-from clbench.cifar import CifarConfig, CifarScenario
+from clbench.images.cifar import CifarConfig, CifarScenario
 from clbench.scenario import scenarios
 
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)

@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clbench.augment import Transform
-from clbench.cifar import CifarConfig, CifarScenario
-from clbench.crops import pretrained_transform
+from clbench.images.cifar import CifarConfig, CifarScenario
+from clbench.images.crops import pretrained_transform
 from clbench.scenario import scenarios
 from clbench.space import require
 

@@ -1,8 +1,8 @@
 """Knowledge edits, a few at a time: which still hold, what follows from them, and what else broke.
 
 ``source=world`` (the default) edits facts of a small world that the embedded model was really pre-trained on
-(`clbench.world`); nothing is downloaded. ``source=zsre``, ``counterfact`` and ``wikibigedit`` read the released files
-(``edits/zsre_3k.json`` and so on, under ``data.root``, then ``CLBENCH_DATA``), ``source=file`` one of yours
+(`clbench.edits.world`); nothing is downloaded. ``source=zsre``, ``counterfact`` and ``wikibigedit`` read the released
+files (``edits/zsre_3k.json`` and so on, under ``data.root``, then ``CLBENCH_DATA``), ``source=file`` one of yours
 (``scenario.path``), in the same fields. A seed draws ``edits`` of them, in the order of the draw; ``per_experience=1``
 is a purely sequential stream, ``per_experience=null`` brings all at once. A subject's edits are all in the same half.
 
@@ -36,26 +36,26 @@ import torch
 from torch import Tensor
 
 from clbench import seeding
-from clbench.corpora import TextExample
-from clbench.edit_rows import example_of, table_of
-from clbench.edits import Edit, faults_of, read_edits, without
+from clbench.edits.edits import Edit, faults_of, read_edits, without
+from clbench.edits.rows import example_of, table_of
+from clbench.edits.world_edits import another, skills, world_edits, world_reference
 from clbench.errors import ConfigError, IncompatibleError
 from clbench.finetune import Optimizer, Schedule
 from clbench.models.config import EMBEDDED_WORLD
 from clbench.models.language import build_causal
 from clbench.places import find_file
 from clbench.probe import AnswerProbe, Probe, TeacherForcedProbe, Unit
-from clbench.prompts import Rows, Shorten
 from clbench.record import Part, Setting
-from clbench.rows import read_texts
 from clbench.scenario import Experience, Modality, Stream, half_of_classes, scenarios
 from clbench.seeding import derive
 from clbench.space import LogUniform, require, searched
 from clbench.table import Source, Table
-from clbench.text import TextAnswers
-from clbench.text_probes import ProbedWordsScenario, ProbesConfig
-from clbench.tokens import TokenTransform
-from clbench.world_edits import another, skills, world_edits, world_reference
+from clbench.texts.corpora import TextExample
+from clbench.texts.probes import ProbedWordsScenario, ProbesConfig
+from clbench.texts.prompts import Rows, Shorten
+from clbench.texts.rows import read_texts
+from clbench.texts.streams import TextAnswers
+from clbench.texts.tokens import TokenTransform
 
 SCORE = "exact_match_squad"
 ROWS = 256  # prompts that the unedited model answers at a time

@@ -16,10 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clbench import folders
-from clbench.crops import pretrained_transform
-from clbench.cut import PicturesConfig
 from clbench.errors import DataError
+from clbench.images import folders
+from clbench.images.crops import pretrained_transform
+from clbench.images.cut import PicturesConfig
 from clbench.places import places
 from clbench.record import Part
 from clbench.scenario import Scenario, Stream, class_stream, half_of_classes, scenarios

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from clbench import folders
-from clbench.crops import CropTransform, evaluation_resize
-from clbench.cut import PicturesConfig
 from clbench.errors import DataError
+from clbench.images import folders
+from clbench.images.crops import CropTransform, evaluation_resize
+from clbench.images.cut import PicturesConfig
 from clbench.places import places
 from clbench.record import Part
 from clbench.scenario import Scenario, Stream, class_stream, half_of_classes, scenarios

@@ -23,14 +23,14 @@ from enum import Enum
 from random import Random
 from typing import Any, ClassVar
 
-from clbench.corpora import TextExample, TextTask
 from clbench.probe import AnswerProbe, LikelihoodProbe, Probe
-from clbench.prompts import Rows
 from clbench.scenario import scenarios
 from clbench.seeding import derive
 from clbench.space import LogUniform, searched
 from clbench.table import Source
-from clbench.text import TextAnswers, TextConfig, TextScenario
+from clbench.texts.corpora import TextExample, TextTask
+from clbench.texts.prompts import Rows
+from clbench.texts.streams import TextAnswers, TextConfig, TextScenario
 
 LETTERS = "abcdefghij"
 TRAIN, TEST = 640, 50  # examples of each task

@@ -8,7 +8,7 @@ definition, train and test, or ``<task>/train.json`` and ``test.json``. Nothing 
 ``missing=skip`` goes on without them; every record names those that it had.
 
 A prompt has room for 512 tokens, as in O-LoRA's scripts, an answer for 32. The authors take 1,000 training examples per
-task: ``train_per_task=1000`` takes the first ones. Known faults of the files stand in `clbench.corpora`.
+task: ``train_per_task=1000`` takes the first ones. Known faults of the files stand in `clbench.texts.corpora`.
 
 Certificate: no published number is reproduced yet.
 """
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from clbench.corpora import TextTask, read_long_sequence
 from clbench.scenario import scenarios
-from clbench.suites import LONG_SEQUENCE_ORDERS
-from clbench.text_suite import SuiteConfig, SuiteScenario
+from clbench.texts.corpora import TextTask, read_long_sequence
+from clbench.texts.files import SuiteConfig, SuiteScenario
+from clbench.texts.suites import LONG_SEQUENCE_ORDERS
 
 
 class TaskOrder(Enum):

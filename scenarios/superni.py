@@ -8,7 +8,7 @@ for as ``text/superni15/`` or ``superni15/`` (or ``SuperNI/``, as SAPT's release
 is downloaded.
 
 A prompt has room for 512 tokens, as in SAPT's scripts; their answers end after 50 tokens, here after 128. What is too
-long is cut (`clbench.prompts`), where SAPT cuts the end of the prompt. Six training answers of
+long is cut (`clbench.texts.prompts`), where SAPT cuts the end of the prompt. Six training answers of
 task511_reddit_tifu_long_text_summarization are empty: what is learnt there is to end at once.
 
 Certificate: no published number is reproduced yet.
@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from clbench.corpora import TextTask, read_superni
 from clbench.scenario import scenarios
-from clbench.suites import SUPERNI_ORDERS
-from clbench.text_suite import SuiteConfig, SuiteScenario
+from clbench.texts.corpora import TextTask, read_superni
+from clbench.texts.files import SuiteConfig, SuiteScenario
+from clbench.texts.suites import SUPERNI_ORDERS
 
 
 class TaskOrder(Enum):

@@ -2,14 +2,14 @@
 
 ``scenario.files=[sums.jsonl,'poems/a.json|poems/b.json']`` names a file for each task, or one to train on and one
 to test on with ``|`` between them (in quotes). A file is a JSON list of objects, or an object per line; of a file that
-stands alone a tenth of the questions is held out for the test (`clbench.corpora.hold_out`). It may also be one object
-with ``definition``, ``train`` and ``test``, or a task of Natural Instructions. Files are looked for from here, then
-under ``data.root``, then under ``CLBENCH_DATA``. ``scenario.hub=[NAME,NAME:SUBSET]`` names data sets that the package
-datasets loads (pip install 'clbench[text]'), local folders among them. Files come first, in the order in which they
-are named.
+stands alone a tenth of the questions is held out for the test (`clbench.texts.corpora.hold_out`). It may also be one
+object with ``definition``, ``train`` and ``test``, or a task of Natural Instructions. Files are looked for from here,
+then under ``data.root``, then under ``CLBENCH_DATA``. ``scenario.hub=[NAME,NAME:SUBSET]`` names data sets that the
+package datasets loads (pip install 'clbench[text]'), local folders among them. Files come first, in the order in which
+they are named.
 
 Which fields are read, and how answers are scored, is the same for all tasks; a score is a name in
-`clbench.scoring.SCORES`.
+`clbench.texts.scoring.SCORES`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from clbench.corpora import Fields, TextTask, read_file, read_files, read_hub
 from clbench.errors import ConfigError
 from clbench.places import find_file
 from clbench.scenario import scenarios
-from clbench.text_probes import ProbedConfig, ProbedScenario, require_score
+from clbench.texts.corpora import Fields, TextTask, read_file, read_files, read_hub
+from clbench.texts.probes import ProbedConfig, ProbedScenario, require_score
 
 PARTED = "|"
 

@@ -2,10 +2,10 @@
 
 TRACE (arXiv 2310.06762) in its own order: C-STANCE, FOMC, MeetingBank, Py150, ScienceQA, NumGLUE-cm, NumGLUE-ds,
 20Minuten, 5,000 training and 2,000 test examples each. A prompt holds the instruction, so the template adds nothing.
-Scores are TRACE's by name (`clbench.suites.TRACE_SCORES`), each in [0, 1]; how ours differ stands in `clbench.scoring`.
-Looked for as ``text/trace/`` or ``trace/`` (or under the names of its release, ``TRACE-Benchmark/
-LLM-CL-Benchmark_5000/``) under ``data.root``, then under ``CLBENCH_DATA``: a folder per task with ``train.json`` and
-``test.json``, lists of prompt and answer; ``eval.json`` is not read. Nothing is downloaded.
+Scores are TRACE's by name (`clbench.texts.suites.TRACE_SCORES`), each in [0, 1]; how ours differ stands in
+`clbench.texts.scoring`. Looked for as ``text/trace/`` or ``trace/`` (or under the names of its release,
+``TRACE-Benchmark/LLM-CL-Benchmark_5000/``) under ``data.root``, then under ``CLBENCH_DATA``: a folder per task with
+``train.json`` and ``test.json``, lists of prompt and answer; ``eval.json`` is not read. Nothing is downloaded.
 
 A prompt has room for 1,024 tokens and an answer for 512, as in TRACE's scripts; a prompt that is too long loses its
 beginning there and here. Its code trains 5, 3, 7, 5, 3, 5, 5 and 7 epochs on the tasks at a constant learning rate of
@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from clbench.corpora import TextTask, read_trace
 from clbench.scenario import scenarios
 from clbench.space import LogUniform, searched
-from clbench.suites import TRACE_ORDER
-from clbench.text_suite import SuiteConfig, SuiteScenario
+from clbench.texts.corpora import TextTask, read_trace
+from clbench.texts.files import SuiteConfig, SuiteScenario
+from clbench.texts.suites import TRACE_ORDER
 
 
 @dataclass

@@ -1,9 +1,10 @@
 """A small world to know: people's facts in four relations and three skills, drawn by a program; nothing to download.
 
-Seven tasks of `clbench.world`: what is true of 400 people (home, work, food, pet), each relation in four wordings, one
-row in four with one to three idle words before it, and the skills copy, reverse and add (modulo 17). Facts can only be
-remembered, so tests ask for facts that were trained on, in all wordings; the skills' test questions may have been
-trained on as well. A skill has four ninths of a relation's rows: all tasks together are facts to three quarters.
+Seven tasks of `clbench.edits.world`: what is true of 400 people (home, work, food, pet), each relation in four
+wordings, one row in four with one to three idle words before it, and the skills copy, reverse and add (modulo 17).
+Facts can only be remembered, so tests ask for facts that were trained on, in all wordings; the skills' test questions
+may have been trained on as well. A skill has four ninths of a relation's rows: all tasks together are facts to three
+quarters.
 
 What the embedded model of scenario ``edits`` knows before it is edited, it learnt here: the commands stand in its
 certificate (``clbench/models/pretrained_world_llama/clbench.json``).
@@ -15,13 +16,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, ClassVar
 
-from clbench import world
-from clbench.corpora import TextExample, TextTask
+from clbench.edits import world
 from clbench.models.world_llama import NAME
 from clbench.scenario import scenarios
 from clbench.seeding import derive
 from clbench.space import LogUniform, searched
-from clbench.text import TextConfig, TextScenario
+from clbench.texts.corpora import TextExample, TextTask
+from clbench.texts.streams import TextConfig, TextScenario
 
 TRAIN, TEST = 4500, 200
 

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clbench.edits.rank_update import RankUpdate, RankUpdateConfig
+from clbench.edits.sites import Site, keys_and_state
 from clbench.errors import IncompatibleError
-from clbench.rank_update import RankUpdate, RankUpdateConfig
-from clbench.sites import Site, keys_and_state
 from clbench.space import LogUniform, require, searched
 from clbench.strategy import Problem, strategies
 from clbench.table import Batch

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from clbench.finetune import EVALUATION_BATCH
-from clbench.frozen import FirstSession, FirstSessionConfig
-from clbench.prototypes import best, class_means, cosines
+from clbench.images.frozen import FirstSession, FirstSessionConfig
+from clbench.images.prototypes import best, class_means, cosines
 from clbench.scenario import Experience
 from clbench.strategy import Problem, strategies
 from clbench.table import Batch, Table

@@ -28,7 +28,7 @@ from clbench.scenario import Experience, Modality
 from clbench.space import LogUniform, require, searched
 from clbench.strategy import Problem, strategies
 from clbench.table import Batch
-from clbench.tokens import REJECTED, rejected
+from clbench.texts.tokens import REJECTED, rejected
 
 
 @dataclass

@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clbench.frozen import FrozenFeatures
-from clbench.prototypes import class_means
+from clbench.images.frozen import FrozenFeatures
+from clbench.images.prototypes import class_means
 from clbench.scenario import Experience
 from clbench.space import LogUniform, require, searched
 from clbench.strategy import Problem, strategies

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clbench.located import Located, LocatedConfig, Pipeline, last_of_prompt
+from clbench.edits.located import Located, LocatedConfig, Pipeline, last_of_prompt
 from clbench.strategy import strategies
 from clbench.table import Batch
-from clbench.tokens import answered
+from clbench.texts.tokens import answered
 
 
 @dataclass

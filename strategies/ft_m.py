@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clbench.located import Located, LocatedConfig, Pipeline
+from clbench.edits.located import Located, LocatedConfig, Pipeline
 from clbench.strategy import strategies
 
 

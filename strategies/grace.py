@@ -36,13 +36,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clbench.editor import Editor, EditorConfig
+from clbench.edits.editor import Editor, EditorConfig
+from clbench.edits.location import Module, location_of
 from clbench.errors import DivergedError
-from clbench.location import Module, location_of
 from clbench.space import LogUniform, require, searched
 from clbench.strategy import Problem, strategies
 from clbench.table import Batch
-from clbench.tokens import answered
+from clbench.texts.tokens import answered
 
 NONE = -1  # behind the end of a target
 ROUNDING = 1e-3  # of a state's norm: what is closer is the same prompt

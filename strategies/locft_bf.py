@@ -4,9 +4,9 @@ Yang et al. 2025, arXiv 2509.22072 v4 (ICLR 2026). Targets end in EOS, prompts a
 mean over its target's tokens; Adam at a constant rate, batches shuffled anew each epoch, a batch whose loss is below
 0.01 is left out, and training ends with the first epoch whose mean is. The paper states neither rate nor batch size;
 its released settings are ``strategy.lr=5e-4 strategy.batch_size=100 strategy.epochs=25`` (5e-5 for Mistral-7B's whole
-block 23). Locations (`clbench.location`): the published ones for Llama-3-8B, Mistral-7B, Qwen2.5 and Qwen1.5-MoE; for
-other models ``protocol=two_phase`` searches module and depth on the tuning half, as
-section 3 of the paper does by hand, on edits that are not reported.
+block 23). Locations (`clbench.edits.location`): the published ones for Llama-3-8B, Mistral-7B, Qwen2.5 and Qwen1.5-MoE;
+for other models ``protocol=two_phase`` searches module and depth on the tuning half, as section 3 of the paper does by
+hand, on edits that are not reported.
 
 The paper hands all edits over at once (``scenario.per_experience=null``, access ``offline``). Where they come a few at
 a time it leaves open what the learner may see again, and that decides the result, so ``access`` says it.
@@ -32,8 +32,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clbench import seeding
+from clbench.edits.located import Located, LocatedConfig, edits_so_far
 from clbench.errors import ConfigError
-from clbench.located import Located, LocatedConfig, edits_so_far
 from clbench.memory import MemoryConfig, Policy
 from clbench.scenario import Experience
 from clbench.space import require

@@ -1,8 +1,8 @@
 """MEMIT, and ROME as its rank-one case: edits written into feed-forward layers by least squares.
 
 Meng et al. 2022, arXiv 2210.07229 (algorithm 1, equations 14-20), and arXiv 2202.05262 for ROME (equation 2). The state
-that an edit wants behind the last of ``layers`` is searched for by `clbench.target_states`. Then each layer's matrix
-gets, with keys K and residuals R of the batch and C the mean of k k^T over tokens of reference texts,
+that an edit wants behind the last of ``layers`` is searched for by `clbench.edits.target_states`. Then each layer's
+matrix gets, with keys K and residuals R of the batch and C the mean of k k^T over tokens of reference texts,
 
     dW = R K^T (lambda C + K K^T)^-1 = R (lambda I + K^T C^-1 K)^-1 K^T C^-1,
 
@@ -28,9 +28,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clbench.edits.rank_update import RankUpdate, RankUpdateConfig
+from clbench.edits.sites import Site
 from clbench.errors import ConfigError, IncompatibleError
-from clbench.rank_update import RankUpdate, RankUpdateConfig
-from clbench.sites import Site
 from clbench.space import LogUniform, require, searched
 from clbench.strategy import Problem, strategies
 

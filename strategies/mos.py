@@ -8,8 +8,9 @@ A_{t-1}, and a linear head on
 
 with M the stored class means above the batch's features; the head learns at a tenth of the rate. Merging pulls A
 towards the mean of the sets before it, with m = adapter_momentum: A <- (1 - m) A + m (A_0 + ... + A_{t-1}) / t.
-Afterwards A_t is stored, each new class leaves a Gaussian of its features under A_t (`clbench.gaussians`), the head is
-aligned on samples of all of them (`clbench.alignment`), and each new class leaves the mean of its features under A_0.
+Afterwards A_t is stored, each new class leaves a Gaussian of its features under A_t (`clbench.images.gaussians`), the
+head is aligned on samples of all of them (`clbench.images.alignment`), and each new class leaves the mean of its
+features under A_0.
 
 Answering: the nearest of those means (cosine s, of features under A_0) names a first task k. The head's logits l of
 features under A_k name a class, whose task is the next k, until it names itself, at most ``refinements`` times. Then
@@ -38,15 +39,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clbench import seeding
-from clbench.alignment import align
 from clbench.finetune import EVALUATION_BATCH, FineTuneClassifier, FineTuneConfig, Schedule
-from clbench.gaussians import ClassGaussians, Covariance
+from clbench.images.alignment import align
+from clbench.images.gaussians import ClassGaussians, Covariance
+from clbench.images.prototypes import class_means, cosines
 from clbench.kernels.ema_merge import ema_merge_
 from clbench.models.adapters import AdaptedTransformer, AdapterWeights, Begun
 from clbench.models.classifier import local_cross_entropy
 from clbench.models.head import LinearHead
 from clbench.models.transformer import no_transformer, opened
-from clbench.prototypes import class_means, cosines
 from clbench.scenario import Experience
 from clbench.space import Choice, LogUniform, require, searched
 from clbench.strategy import Problem, strategies

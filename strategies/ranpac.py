@@ -32,8 +32,8 @@ from torch import Tensor
 
 from clbench import seeding
 from clbench.errors import DivergedError
-from clbench.frozen import FirstSession, FirstSessionConfig
-from clbench.prototypes import best
+from clbench.images.frozen import FirstSession, FirstSessionConfig
+from clbench.images.prototypes import best
 from clbench.scenario import Experience
 from clbench.space import Choice, require, searched
 from clbench.strategy import Problem, strategies

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clbench.frozen import FrozenFeatures
-from clbench.prototypes import class_means, cosines
+from clbench.images.frozen import FrozenFeatures
+from clbench.images.prototypes import class_means, cosines
 from clbench.scenario import Experience
 from clbench.strategy import Problem, strategies
 

@@ -2,9 +2,9 @@
 
 Zhang et al. 2023, arXiv 2303.05118, sections 3.2 and 3.3. The whole network trains on the cross-entropy over the new
 outputs alone, the backbone ``backbone_rate`` times as fast as the head; rows of old classes stay as they are. After
-experience t, each new class leaves the mean and the covariance of its features (`clbench.gaussians`), which are not
-brought up to date later. From the second experience on, all rows then train on samples of all classes
-(`clbench.alignment`), the mean of a class of experience s scaled to
+experience t, each new class leaves the mean and the covariance of its features (`clbench.images.gaussians`), which are
+not brought up to date later. From the second experience on, all rows then train on samples of all classes
+(`clbench.images.alignment`), the mean of a class of experience s scaled to
 
     (1 - decay (1 - (s + 1) / (t + 1))) mean,         cross-entropy of   z / (temperature * mean over s of |z_s|)
 
@@ -28,9 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clbench import seeding
-from clbench.alignment import align
 from clbench.finetune import FineTuneClassifier, FineTuneConfig, Schedule
-from clbench.gaussians import ClassGaussians, Covariance
+from clbench.images.alignment import align
+from clbench.images.gaussians import ClassGaussians, Covariance
 from clbench.models.head import LinearHead
 from clbench.scenario import Experience
 from clbench.space import Choice, LogUniform, require, searched

@@ -30,10 +30,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from clbench.editor import Editor, EditorConfig
+from clbench.edits.editor import Editor, EditorConfig
+from clbench.edits.located import in_full_precision
+from clbench.edits.location import blocks_of
 from clbench.errors import DivergedError, IncompatibleError
-from clbench.located import in_full_precision
-from clbench.location import blocks_of
 from clbench.models.causal import CausalModel
 from clbench.space import LogUniform, require, searched
 from clbench.strategy import Problem, strategies

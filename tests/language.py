@@ -21,7 +21,7 @@ from clbench.scenario import Experience
 from clbench.seeding import isolated
 from clbench.strategy import Problem, strategies
 from clbench.table import Source, Table
-from clbench.tokens import TokenTransform, columns
+from clbench.texts.tokens import TokenTransform, columns
 
 PAD, BOS, EOS = 0, 1, 2
 VOCABULARY = len(SPECIAL) + len(small_llama.ALPHABET)

@@ -11,10 +11,10 @@ from typing import Any, cast
 import pytest
 import torch
 
-from clbench.editor import Editor
+from clbench.edits.editor import Editor
+from clbench.edits.located import Located
 from clbench.errors import ClbenchError
-from clbench.features import with_features
-from clbench.located import Located
+from clbench.images.features import with_features
 from clbench.models.classifier import build_classifier
 from clbench.models.config import EMBEDDED_CAUSAL, AdapterConfig, ModelConfig
 from clbench.models.model import Model

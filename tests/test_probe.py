@@ -9,7 +9,7 @@ from torch import Tensor
 from clbench.models.causal import CausalModel
 from clbench.probe import AnswerProbe, ArrivingProbe, Probed, TeacherForcedProbe, Unit
 from clbench.table import Batch, Source
-from clbench.tokens import columns
+from clbench.texts.tokens import columns
 from tests.language import BOS, EOS, PAD, editor, edits_to_learn, network
 
 

@@ -37,7 +37,7 @@ import torch.nn.functional as F  # noqa: E402
 from timing import in_turns  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from clbench.crops import random_boxes  # noqa: E402
+from clbench.images.crops import random_boxes  # noqa: E402
 from clbench.kernels.draws import Given, Seeded, drawn  # noqa: E402
 from clbench.kernels.ema_merge import ema_merge_  # noqa: E402
 from clbench.kernels.replay_gather import replay_gather  # noqa: E402

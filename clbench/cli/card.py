@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from clbench.cli.fields import Key, keys, typed
 from clbench.config import DEFAULTS, registries
-from clbench.editor import Editor
-from clbench.located import Located
+from clbench.edits.editor import Editor
+from clbench.edits.located import Located
 from clbench.parallel import Sharding
 from clbench.record import Setting
 from clbench.report import index

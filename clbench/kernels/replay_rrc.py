@@ -1,8 +1,8 @@
 """Random-resized crops from uint8 images: mirror, cut a box, resize it bilinearly to a square, normalise.
 
 Each image is mirrored left to right where asked, then its box is resized to size x size pixels by Pillow's bilinear
-weights (`clbench.interpolation`), columns first, each pass rounded to whole grey values, and normalised. The boxes are
-handed over (`clbench.crops.random_boxes`).
+weights (`clbench.kernels.interpolation`), columns first, each pass rounded to whole grey values, and normalised. The
+boxes are handed over (`clbench.images.crops.random_boxes`).
 
 The kernel computes each output pixel from at most four stored ones, which is all there is to it where nothing shrinks;
 larger images, whose boxes may need antialiasing, take the reference. Both use the same weights and round at the same
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clbench.interpolation import Interpolation, interpolation_weights, resample
 from clbench.kernels.dispatch import by_triton
+from clbench.kernels.interpolation import Interpolation, interpolation_weights, resample
 from clbench.kernels.library import empty_images, register
 from clbench.kernels.normalise import affine, check_images, kind, normalised
 from clbench.kernels.replay_gather import mirror

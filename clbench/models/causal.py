@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from clbench.models.model import Model
 from clbench.table import Batch
-from clbench.tokens import answered
+from clbench.texts.tokens import answered
 
 TOKENS = 1 << 15  # of prompts and answers that are generated at a time, whose keys and values are kept
 
 
 class CausalModel(Model):
-    """A causal language model that learns and gives answers. Batches are those of `clbench.tokens`.
+    """A causal language model that learns and gives answers. Batches are those of `clbench.texts.tokens`.
 
     Args:
         network: of transformers, from ``input_ids`` to ``logits``.

@@ -1,8 +1,8 @@
 """A frozen language model with low-rank adapters, one set for all tasks or one for each group of like instructions.
 
-With routing, what is learnt goes to the set of the group whose instructions are like enough (`clbench.grouping`), else
-to a new set; each question goes to the set of its instruction's group. An instruction that is like none is answered by
-the model without adapters, or, as CoIN's released code does, by the newest set.
+With routing, what is learnt goes to the set of the group whose instructions are like enough (`clbench.texts.grouping`),
+else to a new set; each question goes to the set of its instruction's group. An instruction that is like none is
+answered by the model without adapters, or, as CoIN's released code does, by the newest set.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clbench.grouping import Codebooks
 from clbench.models.causal import CausalModel
 from clbench.models.config import AdapterConfig, Routing
 from clbench.table import Batch, Table
+from clbench.texts.grouping import Codebooks
 
 
 class RoutedModel(CausalModel):

@@ -13,10 +13,10 @@ from clbench.errors import DataError, LeakError
 from clbench.record import Part, Setting
 from clbench.scenario import Handle, Modality, Scenario, Stream, scenarios
 from clbench.scenarios.edits import Origin
-from clbench.suites import LONG_SEQUENCE_ORDERS, SUPERNI_ORDERS, TRACE_ORDER
+from clbench.texts.suites import LONG_SEQUENCE_ORDERS, SUPERNI_ORDERS, TRACE_ORDER
 from tests.learning import skip_without_package
 from tests.pictures import make_folder
-from tests.texts import EMBEDDED, SHORT, make_edits, make_files, make_trace
+from tests.texts_on_disk import EMBEDDED, SHORT, make_edits, make_files, make_trace
 
 GIVEN: dict[str, dict[str, Any]] = {
     "avalanche": {"name": "tests.avalanche_benchmarks:digits"},

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clbench.crops import random_boxes
 from clbench.errors import ConfigError, IncompatibleError
+from clbench.images.crops import random_boxes
 from clbench.kernels.replay_rrc import replay_rrc
 from tests.kernels.paths import by, fresh, interpreted, needs_gpu, needs_triton
 

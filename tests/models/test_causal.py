@@ -15,7 +15,7 @@ from clbench.models.config import AdapterConfig, ModelConfig
 from clbench.models.language import build_causal
 from clbench.seeding import isolated
 from clbench.table import Batch
-from clbench.tokens import columns, without_answers
+from clbench.texts.tokens import columns, without_answers
 from tests.language import BOS, EOS, PAD, VOCABULARY, folder, network
 
 KINDS = ["llama", "gpt2", "qwen2", "plain"]

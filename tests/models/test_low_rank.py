@@ -11,7 +11,7 @@ from clbench.models.language import adapted
 from clbench.models.low_rank import adapters, base, down, fold, no_single_set
 from clbench.models.routed import RoutedModel
 from clbench.seeding import isolated
-from clbench.tokens import columns
+from clbench.texts.tokens import columns
 from tests.language import BOS, EOS, PAD, network
 
 BATCH = {name: column.long() for name, column in columns([[BOS, 5, 6], [BOS, 7]], [[8, EOS], [9, 9, EOS]], PAD).items()}

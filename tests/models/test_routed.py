@@ -15,7 +15,7 @@ from clbench.models.language import adapted
 from clbench.models.routed import RoutedModel
 from clbench.seeding import isolated
 from clbench.table import Batch, Source, Table
-from clbench.tokens import columns
+from clbench.texts.tokens import columns
 from tests.language import BOS, EOS, PAD, network
 
 WORD, LETTER = "Answer with one short word.", "Choose the option letter!"

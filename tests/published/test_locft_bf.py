@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from clbench import engine
+from clbench.edits.located import Average, Pipeline
+from clbench.edits.location import location_of
 from clbench.errors import ClbenchError
 from clbench.finetune import Optimizer, Schedule
-from clbench.located import Average, Pipeline
-from clbench.location import location_of
 from clbench.metrics import probe_scores, reliability
 from clbench.models.config import ModelConfig
 from clbench.models.language import tokenizer_of

@@ -8,23 +8,23 @@ from typing import Any, cast
 import pytest
 import torch
 
-from clbench import world
-from clbench.edit_rows import table_of
-from clbench.edits import Edit
+from clbench.edits import world
+from clbench.edits.edits import Edit
+from clbench.edits.rows import table_of
+from clbench.edits.world_edits import world_edits
 from clbench.engine import learn
 from clbench.errors import ConfigError, DataError, IncompatibleError
 from clbench.examination import examine, probe
 from clbench.models.config import EMBEDDED_WORLD, ModelConfig
 from clbench.models.language import tokenizer_of
-from clbench.prompts import Rows, Shorten
 from clbench.record import Part, Setting
 from clbench.scenario import Stream
 from clbench.scenarios.edits import Edits, EditsConfig, Origin
 from clbench.strategy import strategies
 from clbench.table import Table
-from clbench.world_edits import world_edits
+from clbench.texts.prompts import Rows, Shorten
 from tests.learning import edits, strategy
-from tests.texts import make_edits, real_folder, write
+from tests.texts_on_disk import make_edits, real_folder, write
 
 OBJECT = {thing: relation.name for relation in world.RELATIONS for thing in relation.objects}
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clbench import world
+from clbench.edits import world
 from clbench.errors import ConfigError, DataError
 from clbench.models.world_llama import tokenizer
 from clbench.record import Part

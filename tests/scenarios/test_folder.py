@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from clbench import engine, folders
+from clbench import engine
 from clbench.errors import ClbenchError, ConfigError, DataError, IncompatibleError
+from clbench.images import folders
 from clbench.models.config import ModelConfig
 from clbench.record import Part, Phase, Selection, Status
 from clbench.run import Run

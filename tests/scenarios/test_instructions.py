@@ -5,10 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from clbench.corpora import TextExample
 from clbench.errors import IncompatibleError
 from clbench.examination import measure, probe
-from clbench.grouping import Codebooks
 from clbench.models import small_llama
 from clbench.models.checkpoint import read_certificate
 from clbench.models.llama import SPECIAL
@@ -17,7 +15,9 @@ from clbench.record import Part
 from clbench.scenario import scenarios
 from clbench.space import LogUniform, ranges
 from clbench.strategies.naive import NaiveConfig
-from clbench.text import TextAnswers
+from clbench.texts.corpora import TextExample
+from clbench.texts.grouping import Codebooks
+from clbench.texts.streams import TextAnswers
 from tests.learning import instructions, strategy
 
 Instructions: Any

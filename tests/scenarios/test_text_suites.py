@@ -13,9 +13,9 @@ from clbench.errors import CheckpointError, ClbenchError, ConfigError, DataError
 from clbench.models.config import ModelConfig
 from clbench.record import Part
 from clbench.scenario import Scenario, scenarios
-from clbench.suites import LONG_SEQUENCE_ORDERS, SUPERNI_ORDERS, TRACE_ORDER
-from clbench.tokens import rejected
-from tests.texts import EMBEDDED, SHORT, make_files, make_folders, make_trace, real_suite, write
+from clbench.texts.suites import LONG_SEQUENCE_ORDERS, SUPERNI_ORDERS, TRACE_ORDER
+from clbench.texts.tokens import rejected
+from tests.texts_on_disk import EMBEDDED, SHORT, make_files, make_folders, make_trace, real_suite, write
 
 
 def scenario(name: str, root: Path, model: ModelConfig = EMBEDDED, **values: Any) -> Scenario:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from clbench.digest import state_digest
+from clbench.edits.sites import keys_and_state
 from clbench.engine import learn
 from clbench.errors import ConfigError, IncompatibleError
 from clbench.examination import measure
-from clbench.sites import keys_and_state
 from clbench.strategies.alphaedit import AlphaEditConfig, confined_update, free_directions
 from tests.learning import edits, strategy
 

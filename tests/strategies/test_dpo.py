@@ -14,7 +14,7 @@ from clbench.scenario import Stream
 from clbench.strategies import dpo
 from clbench.strategy import strategies
 from clbench.table import Batch, Table
-from clbench.tokens import rejected
+from clbench.texts.tokens import rejected
 from tests.learning import instructions, strategy
 
 

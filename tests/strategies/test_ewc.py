@@ -11,7 +11,7 @@ from clbench.engine import learn
 from clbench.models.config import AdapterConfig, ModelConfig, Routing
 from clbench.models.language import build_causal
 from clbench.strategies import ewc
-from clbench.tokens import columns
+from clbench.texts.tokens import columns
 from tests.language import BOS, EOS, PAD, folder
 from tests.learning import digits, instructions, problem, shortened, strategy, text_problem
 

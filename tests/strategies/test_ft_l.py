@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from clbench.edits.location import Module
 from clbench.engine import learn
-from clbench.location import Module
 from clbench.strategies.ft_l import prompt_last_loss
 from tests.language import EOS, editor, edits_to_learn
 

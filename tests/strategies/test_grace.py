@@ -14,7 +14,7 @@ from clbench.models.causal import CausalModel
 from clbench.record import Setting
 from clbench.strategies.grace import GRACE, NONE, Codebook, GRACEConfig, empty, nearest, with_key
 from clbench.strategy import Problem
-from clbench.tokens import TokenTransform, columns
+from clbench.texts.tokens import TokenTransform, columns
 from tests.language import BOS, EOS, PAD, network
 from tests.learning import edits, strategy
 

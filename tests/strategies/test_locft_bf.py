@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from clbench.digest import state_digest
+from clbench.edits.located import Pipeline
+from clbench.edits.location import Module
 from clbench.engine import learn
 from clbench.errors import ConfigError
-from clbench.located import Pipeline
-from clbench.location import Module
 from clbench.memory import MemoryConfig, Policy
 from clbench.scenario import Experience
 from clbench.strategies.locft_bf import PREFIX, Access, LocFTBFConfig, preceded

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from clbench.digest import state_digest
+from clbench.edits.sites import keys_and_state
 from clbench.engine import learn
 from clbench.errors import ConfigError, IncompatibleError
 from clbench.examination import measure
 from clbench.record import Setting
-from clbench.sites import keys_and_state
 from clbench.strategies.memit import MEMIT, MEMITConfig, factor_of, weighed_update
 from clbench.strategy import Problem
 from clbench.table import Source, Table

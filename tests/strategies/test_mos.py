@@ -12,7 +12,7 @@ from torch import Tensor
 from clbench.engine import learn
 from clbench.examination import measure
 from clbench.finetune import Optimizer, Schedule
-from clbench.gaussians import Covariance
+from clbench.images.gaussians import Covariance
 from clbench.models.adapters import AdapterWeights
 from clbench.record import Setting
 from clbench.scenario import Experience, Stream, scenarios

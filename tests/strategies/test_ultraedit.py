@@ -13,7 +13,7 @@ from clbench.models.causal import CausalModel
 from clbench.record import Setting
 from clbench.strategies.ultraedit import UltraEdit, UltraEditConfig, chosen, merged, no_rows, normalised, traced, update
 from clbench.strategy import Problem
-from clbench.tokens import TokenTransform, answered, columns
+from clbench.texts.tokens import TokenTransform, answered, columns
 from tests.language import BOS, EOS, PAD, network
 from tests.learning import edits, strategy
 

@@ -18,7 +18,7 @@ BLOCK = 1024  # pixels of one program
 def weights(out, start, length, scale):
     """The lower of the two pixels of a line that an output pixel is made of, and both weights.
 
-    As `clbench.interpolation` computes them for a stretch that does not shrink, in the same order of roundings.
+    As `clbench.kernels.interpolation` computes them for a stretch that does not shrink, in the same order of roundings.
     """
     centre = start + (out.to(tl.float32) + 0.5) * scale
     pixel = tl.floor(centre - 0.5)

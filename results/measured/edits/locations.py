@@ -17,8 +17,8 @@ import torch
 
 from clbench import metrics
 from clbench.config import jobs
+from clbench.edits.location import Module
 from clbench.engine import execute
-from clbench.location import Module
 from clbench.record import Part, Phase, Selection
 from clbench.run import Run, resolved_model
 
