@@ -26,3 +26,11 @@ def test_the_floor_takes_the_same_steps_with_the_same_parameters(workload: str, 
     assert arms["clbench"]["state_bytes"] == arms["floor"]["state_bytes"] > 0
     assert all(0 < arm["accuracy"] <= 100 for arm in arms.values())
     assert "clbench / floor: training" in shown
+
+
+def test_a_study_is_carried_out_and_learns_with_avalanche_too() -> None:
+    pytest.importorskip("avalanche", reason="needs avalanche-lib")
+    shown = carry_out("study.py", "--quick", "--arms", "clbench-one", "avalanche-together").splitlines()
+    accuracies = {line.split()[0]: float(line.split()[3]) for line in shown[2:]}
+    assert set(accuracies) == {"clbench-one", "avalanche-together"}
+    assert min(accuracies.values()) > 40  # chance is 20
