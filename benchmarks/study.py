@@ -14,8 +14,9 @@ avalanche-together  All runs one after another in one process.
 
 Equal: images, halves, experiences of 2, 2 and 1 classes, network, optimiser, epochs, batches, exemplars, the number of
 draws and their ranges, seeds, how the winner is chosen, one torch thread per process. Not equal: the draws themselves
-(Optuna's and numpy's); clbench writes records and checkpoints and prints its tables, Avalanche writes nothing; clbench
-tests the classes seen so far, Avalanche all of its half's.
+(Optuna's and numpy's); Avalanche shares its exemplars out among experiences and keeps its momentum from one to the
+next, as its Replay does, clbench shares them out among classes and begins anew; clbench writes records and checkpoints
+and prints its tables, Avalanche writes nothing; clbench tests the classes seen so far, Avalanche all of its half's.
 
 Wall seconds and processor seconds from the first process's start to the last one's end, imports included; every repeat
 begins with an empty output folder. The arms take turns, each turn in the opposite order of the one before; medians.
@@ -35,6 +36,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
+from subprocess import PIPE
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,7 +77,7 @@ def clbench(asked: argparse.Namespace, workers: int) -> float:
 
 def apart(run: dict[str, Any]) -> dict[str, float]:
     """One run of Avalanche in a process of its own; its accuracies."""
-    done = subprocess.run(RUN, check=True, env=SURROUNDINGS, input=json.dumps(run) + "\n", text=True, stdout=-1)
+    done = subprocess.run(RUN, check=True, env=SURROUNDINGS, input=json.dumps(run) + "\n", text=True, stdout=PIPE)
     return dict(json.loads(done.stdout))
 
 
@@ -97,7 +99,7 @@ def avalanche(asked: argparse.Namespace, carry_out: Callable[[dict[str, Any]], d
 
 def together(asked: argparse.Namespace) -> float:
     """The same in one process, which is told of the runs one by one."""
-    with subprocess.Popen(RUN, env=SURROUNDINGS, stdin=-1, stdout=-1, text=True) as process:
+    with subprocess.Popen(RUN, env=SURROUNDINGS, stdin=PIPE, stdout=PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         told, said = process.stdin, process.stdout
