@@ -1,11 +1,17 @@
-"""What the loop costs: clbench's replay against a bare torch loop and Avalanche's, and half fine-tuning against full.
+"""What the loop costs: clbench against a bare torch loop and Avalanche on three workloads, half fine-tuning and full.
 
     python benchmarks/loop.py
-    python benchmarks/loop.py --arms clbench floor --networks tiny --repeats 9
+    python benchmarks/loop.py --arms clbench floor --workloads tiny --repeats 9
+
+tiny, slim   Replay on images with a small CNN and a slim ResNet-18 (`workload.py`).
+vit          A small vision transformer, for half fine-tuning's steps against full fine-tuning's.
+adapters     Adapters on a frozen vision transformer, class-incremental (`adapters.py`).
+texts        A small Llama tuned on instructions (`texts.py`).
 
 Every arm is a fresh process with one torch thread; the arms alternate (A B C, C B A, ...) and medians are shown.
-"Whole process" is the user and system time of that process and its children, imports included. All arms use torch's
-fused SGD, batches of 32 new and 32 replayed images, and test in batches of 256; Avalanche tests all classes each time,
+"Whole process" is the user and system time of that process and its children, imports included. All arms of a workload
+train the same network by the same rule, as the final accuracies show: torch's fused optimisers, batches of the same
+size (replay: 32 new and 32 replayed images), tests in batches of 256. Avalanche tests all classes of images each time,
 as its documentation does, the others those seen so far.
 """
 
@@ -23,72 +29,65 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import workload
+from process import ENVIRONMENT, HERE, Measured, start
 
-HERE = Path(__file__).resolve().parent
-ARMS = {"clbench": "clbench_arm.py", "floor": "floor.py", "avalanche": "peer_avalanche.py"}
-HALVES = {"hft": "clbench_arm.py", "full": "clbench_arm.py"}
-SCRIPTS = ARMS | HALVES
-COMPARED = {"tiny": ARMS, "slim": SCRIPTS, "vit": HALVES}
-"""Which arms say something on which network: half fine-tuning needs a network of several alike blocks."""
-
-REPEATS = {"tiny": 5, "slim": 3, "vit": 3}
-TARGETS = {"training": 1.05, "evaluation": 1.10, "whole process": 1.15}
-"""Greatest wanted ratios of clbench to the floor."""
-
-
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "PYTHONWARNINGS": "ignore",
-    # glibc's allocator hands large blocks back to the system or keeps them, depending on all that was allocated
-    # before: a lottery that doubles the cost of evaluation in one process and not in the next. Told to keep them.
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-}
-"""Set for every arm."""
+ARMS = ("clbench", "floor", "avalanche")
+HALVES = ("hft", "full")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One process: what the arm measured of itself, and what the operating system did."""
+class Workload:
+    """What is learnt: by which scripts, and how much of it.
 
-    network: str
-    arm: str
-    result: workload.Result
-    process_seconds: float
-    peak_bytes: int  # resident
-
-
-def start(network: str, arm: str, data: Path) -> Measured:
-    """Carry one arm out in a process of its own.
-
-    Raises:
-        SystemExit: it failed; its messages are shown.
+    Attributes:
+        kind: the beginning of the floor's and Avalanche's script, ``KIND_floor.py`` and ``KIND_avalanche.py``.
+        arms: which say something on it.
+        repeats: processes per arm.
+        data: the script that writes its data.
+        share: of the examples that this script can write.
     """
-    command = [sys.executable, str(HERE / SCRIPTS[arm]), network, str(data)]
-    command += [arm] if SCRIPTS[arm] == "clbench_arm.py" else []
-    environment = os.environ | ENVIRONMENT
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as messages:
-        process = subprocess.Popen(command, stdout=output, stderr=messages, env=environment)
-        # of this one process, where getrusage would add up all that ended before
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        messages.seek(0)
-        if process.returncode:
-            raise SystemExit(f"arm {arm} failed on {network}:\n{messages.read()}")
-        result = workload.Result(**json.loads(output.read()))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Measured(network, arm, result, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
+
+    kind: str
+    arms: tuple[str, ...]
+    repeats: int
+    data: str = "workload.py"
+    share: float = 1.0
+
+    def script(self, arm: str) -> str:
+        """The program of an arm."""
+        return f"{self.kind}_{arm}.py" if arm in ("floor", "avalanche") else "clbench_arm.py"
 
 
-def measure(network: str, arms: Sequence[str], repeats: int, data: Path) -> list[Measured]:
+WORKLOADS = {
+    "tiny": Workload("replay", ARMS, 5),
+    "slim": Workload("replay", ARMS + HALVES, 3),
+    "vit": Workload("replay", HALVES, 3),
+    "adapters": Workload("adapters", ARMS, 3, share=0.4),
+    "texts": Workload("texts", ARMS, 5, data="texts.py"),
+}
+"""By name; half fine-tuning needs a network of several alike blocks."""
+
+TARGETS = {"training": 1.05, "evaluation": 1.10, "whole process": 1.15}
+"""Greatest wanted ratios of clbench to the floor."""
+
+WHOLE = 0.5
+"""Greatest wanted ratio of clbench's whole process to Avalanche's."""
+
+
+def prepare(name: str, share: float, folder: Path) -> None:
+    """Write a workload's data, ``share`` of its usual number."""
+    asked = WORKLOADS[name]
+    command = [sys.executable, str(HERE / asked.data), str(folder), str(asked.share * share)]
+    subprocess.run(command, check=True, env=os.environ | ENVIRONMENT)
+
+
+def measure(name: str, arms: Sequence[str], repeats: int, folder: Path) -> list[Measured]:
     """Every arm ``repeats`` times, in turns, each turn in the opposite order of the one before."""
     measured = []
     for repeat in range(repeats):
         for arm in arms if repeat % 2 == 0 else reversed(arms):
-            measured.append(start(network, arm, data))
-            print(f"{network} {arm} {repeat + 1}/{repeats}", file=sys.stderr, flush=True)
+            measured.append(start(WORKLOADS[name].script(arm), name, folder, arm))
+            print(f"{name} {arm} {repeat + 1}/{repeats}", file=sys.stderr, flush=True)
     return measured
 
 
@@ -110,10 +109,10 @@ def medians(measured: Sequence[Measured], arm: str) -> dict[str, float]:
     }
 
 
-def table(network: str, found: dict[str, dict[str, float]]) -> str:
+def table(name: str, found: dict[str, dict[str, float]]) -> str:
     """One line per arm."""
     columns = list(next(iter(found.values())))
-    lines = [f"{network}: medians; CPU seconds unless said", " " * 10 + "".join(f"{c:>14}" for c in columns)]
+    lines = [f"{name}: medians; CPU seconds unless said", " " * 10 + "".join(f"{c:>14}" for c in columns)]
     for arm, values in found.items():
         cells = (f"{v:14.0f}" if c == "steps" else f"{v:14.2f}" for c, v in values.items())
         lines.append(f"{arm:10}" + "".join(cells))
@@ -127,7 +126,10 @@ def ratios(found: dict[str, dict[str, float]]) -> list[str]:
         if {arm, "floor"} <= found.keys():
             shown = [_ratio(found[arm], found["floor"], what, arm == "clbench") for what in TARGETS]
             lines.append(f"{arm} / floor: " + ", ".join(shown))
-    if found.keys() >= HALVES.keys():
+    if {"clbench", "avalanche"} <= found.keys():
+        whole = _ratio(found["clbench"], found["avalanche"], "whole process")
+        lines.append(f"clbench / avalanche: {whole} (target {WHOLE:.2f})")
+    if set(HALVES) <= found.keys():
         shown = [_ratio(found["hft"], found["full"], what) for what in ("ms / step", "gradient kB", "optimiser kB")]
         lines.append("hft / full: " + ", ".join(shown))
     return lines
@@ -140,9 +142,10 @@ def _ratio(mine: dict[str, float], other: dict[str, float], what: str, judged: b
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--repeats", type=int, help="processes per arm; by default " + str(REPEATS))
-    parser.add_argument("--networks", nargs="+", choices=COMPARED, default=list(COMPARED))
-    parser.add_argument("--arms", nargs="+", choices=SCRIPTS, default=list(SCRIPTS))
+    usual = ", ".join(f"{name} {asked.repeats}" for name, asked in WORKLOADS.items())
+    parser.add_argument("--repeats", type=int, help=f"processes per arm; by default {usual}")
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS + HALVES, default=list(ARMS + HALVES))
     parser.add_argument("--quick", action="store_true", help="a tenth of the data, once: does it run at all?")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every process's figures there")
     return parser.parse_args()
@@ -151,17 +154,16 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     asked = arguments()
     everything: list[Measured] = []
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "data.npz"
-        workload.make_data(0.1 if asked.quick else 1.0).save(data)
-        for network in asked.networks:
-            arms = [arm for arm in asked.arms if arm in COMPARED[network]]
-            repeats = 1 if asked.quick else asked.repeats or REPEATS[network]
-            measured = measure(network, arms, repeats, data)
-            everything += measured
-            found = {arm: medians(measured, arm) for arm in arms}
-            if found:
-                print("\n".join([table(network, found), *ratios(found), ""]), flush=True)
+    for name in asked.workloads:
+        arms = [arm for arm in asked.arms if arm in WORKLOADS[name].arms]
+        if not arms:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            prepare(name, 0.1 if asked.quick else 1.0, Path(folder))
+            measured = measure(name, arms, 1 if asked.quick else asked.repeats or WORKLOADS[name].repeats, Path(folder))
+        everything += measured
+        found = {arm: medians(measured, arm) for arm in arms}
+        print("\n".join([table(name, found), *ratios(found), ""]), flush=True)
     if asked.json:
         asked.json.write_text(json.dumps([dataclasses.asdict(m) for m in everything], indent=1) + "\n")
 

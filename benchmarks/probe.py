@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 import workload
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+T = TypeVar("T")
 
 
 class Probe:
@@ -33,6 +36,20 @@ class Probe:
     def _stepped(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         self.steps += 1
         self._optimizer = optimizer
+
+    def measure(
+        self, experiences: Iterable[T], learn: Callable[[T], Any], test: Callable[[T], float]
+    ) -> workload.Result:
+        """The arm's result, after it has learnt and tested experience by experience; tests give percent."""
+        training = evaluation = accuracy = 0.0
+        for experience in experiences:
+            begun = time.process_time()
+            learn(experience)
+            learnt = time.process_time()
+            accuracy = test(experience)
+            training += learnt - begun
+            evaluation += time.process_time() - learnt
+        return self.result(training, evaluation, accuracy)
 
     def result(self, training_seconds: float, evaluation_seconds: float, accuracy: float) -> workload.Result:
         """The arm's result; to be called when all is learnt and tested."""

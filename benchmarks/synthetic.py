@@ -1,6 +1,6 @@
 """The loop benchmark's images as a scenario: 20 classes in experiences of 4.
 
-Read from the file ``data.npz`` under ``data.root``, where ``benchmarks/loop.py`` puts it.
+Read from the file ``images.npz`` under ``data.root``, which ``benchmarks/workload.py`` writes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Synthetic(Scenario):
 
     def check(self, part: Part) -> None:
         """See that the file is there."""
-        if self.root is None or not (self.root / "data.npz").exists():
-            raise DataError(f"no file data.npz in {self.root}; benchmarks/loop.py makes it")
+        if self.root is None or not (self.root / workload.IMAGES).exists():
+            raise DataError(f"no file {workload.IMAGES} in {self.root}; benchmarks/workload.py makes it")
 
     def stream(self, seed: int, part: Part = Part.WHOLE, split_seed: int | None = None, swap: bool = False) -> Stream:
         """Four new classes per experience, in an order drawn from the seed."""
         self.check(part)
         assert self.root is not None
-        data = workload.Data.load(self.root / "data.npz")
+        data = workload.Data.load(self.root)
         train, test = (
             Source(
                 {

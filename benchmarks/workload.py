@@ -1,4 +1,6 @@
-"""What every arm of the loop benchmark has in common: data, settings, and what it reports.
+"""What the arms of the loop benchmark have in common: images, the settings of replay, and what every arm reports.
+
+    python benchmarks/workload.py FOLDER SHARE
 
 5,000 training and 1,000 test images (3, 32, 32) uint8 of 20 classes in 5 experiences of 4; replay of 200 exemplars,
 32 new images and 32 exemplars per step, one epoch. Imports no torch: the program that starts the arms stays small.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ EVALUATION_BATCH = 256
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 1e-4
 MEAN, STD, PADDING = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 4
 SEED = 0
+IMAGES = "images.npz"
 
 NETWORKS: dict[str, tuple[str, int | None]] = {
     "tiny": ("small_cnn", None),
@@ -44,14 +48,14 @@ class Data:
     test_images: Images
     test_labels: Labels
 
-    def save(self, path: Path) -> None:
-        """Write one ``.npz`` file, uncompressed, so that reading it costs every arm the same and little."""
-        np.savez(path, **dataclasses.asdict(self))
+    def save(self, folder: Path) -> None:
+        """Write ``images.npz``, uncompressed, so that reading it costs every arm the same and little."""
+        np.savez(folder / IMAGES, **dataclasses.asdict(self))
 
     @classmethod
-    def load(cls, path: Path) -> Data:
+    def load(cls, folder: Path) -> Data:
         """What `save` wrote."""
-        with np.load(path) as arrays:
+        with np.load(folder / IMAGES) as arrays:
             return cls(*(arrays[field.name] for field in dataclasses.fields(cls)))
 
 
@@ -59,11 +63,11 @@ class Data:
 class Result:
     """What one arm measured of itself; CPU seconds are user and system time of its process."""
 
-    training_seconds: float  # learning all experiences, exemplar selection with it
+    training_seconds: float  # learning all experiences, what is taken of them at their end included
     evaluation_seconds: float  # testing after each experience
-    start_up_seconds: float  # from the start of the process to its first training step
+    start_up_seconds: float  # from the start of the process to its network's first pass
     steps: int
-    accuracy: float  # over the test images of all classes at the end, percent
+    accuracy: float  # over the tests of all classes or tasks at the end, percent
     gradient_bytes: int  # of the last step
     state_bytes: int  # of the last optimiser
 
@@ -109,3 +113,7 @@ def _smooth(random: np.random.Generator, count: tuple[int], grid: int) -> npt.ND
     coarse = random.normal(size=(*count, 3, grid, grid))
     rows = coarse[..., low, :] * (1 - share[:, None]) + coarse[..., (low + 1) % grid, :] * share[:, None]
     return rows[..., low] * (1 - share) + rows[..., (low + 1) % grid] * share
+
+
+if __name__ == "__main__":
+    make_data(float(sys.argv[2])).save(Path(sys.argv[1]))
