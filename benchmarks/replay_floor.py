@@ -1,8 +1,9 @@
-"""Replay's floor: the same written out as a bare torch loop, as fast as we know to write it in plain torch.
+"""Replay's floor: the same written out by hand as a fast bare torch loop.
 
 All data lie in one uint8 tensor, the memory is a tensor of row numbers, crops and flips are whole-batch selections of
 rows, convolutions have their channels last, the optimiser is torch's fused SGD. Nothing is recorded and nothing can be
-configured.
+configured. It is what a careful user would write, not the least that is possible: its images lie plane by plane, as its
+file has them, where clbench's lie channels last, for which a batch costs less.
 
     python benchmarks/replay_floor.py {tiny,slim,vit} FOLDER
 """
