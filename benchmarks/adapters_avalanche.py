@@ -5,10 +5,7 @@ python benchmarks/adapters_avalanche.py adapters FOLDER
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,7 @@ import adapters
 import torch
 import workload
 from avalanche.training.supervised import Naive
-from avalanche_images import accuracy, benchmark
-from probe import Probe
+from avalanche_images import carry_out
 
 
 class Ease(Naive):  # type: ignore[misc]
@@ -48,19 +44,5 @@ def strategy() -> Ease:
     )
 
 
-def main(folder: Path) -> workload.Result:
-    warnings.simplefilter("ignore")
-    probe = Probe()
-    torch.manual_seed(workload.SEED)
-    stream, learner = benchmark(workload.Data.load(folder)), strategy()
-    return probe.measure(
-        stream.train_stream,
-        lambda experience: learner.train(experience, num_workers=0),
-        lambda _: accuracy(learner.eval(stream.test_stream, num_workers=0)),
-    )
-
-
 if __name__ == "__main__":
-    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
-        measured = main(Path(sys.argv[2]))
-    measured.print()
+    carry_out(Path(sys.argv[2]), strategy)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +14,7 @@ import torch
 import workload
 from avalanche.benchmarks import nc_benchmark
 from PIL import Image
+from probe import Probe
 from torchvision import transforms
 
 
@@ -46,6 +52,21 @@ def benchmark(data: workload.Data) -> Any:
     )
 
 
-def accuracy(metrics: dict[str, float]) -> float:
+def carry_out(folder: Path, strategy: Callable[[], Any]) -> None:
+    """Have a strategy learn the stream and print the arm's result, without Avalanche's warnings and progress bars."""
+    warnings.simplefilter("ignore")  # its replay calls what it has deprecated itself
+    with contextlib.redirect_stdout(io.StringIO()):
+        probe = Probe()
+        torch.manual_seed(workload.SEED)
+        stream, learner = benchmark(workload.Data.load(folder)), strategy()
+        measured = probe.measure(
+            stream.train_stream,
+            lambda experience: learner.train(experience, num_workers=0),
+            lambda _: _accuracy(learner.eval(stream.test_stream, num_workers=0)),
+        )
+    measured.print()
+
+
+def _accuracy(metrics: dict[str, float]) -> float:
     """Percent of all test images that were answered rightly, as its evaluator calls it."""
     return 100 * metrics["Top1_Acc_Stream/eval_phase/test_stream/Task000"]

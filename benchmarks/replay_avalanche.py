@@ -5,10 +5,8 @@ python benchmarks/replay_avalanche.py {tiny,slim,vit} FOLDER
 
 from __future__ import annotations
 
-import contextlib
-import io
+import functools
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,7 @@ import torch
 import workload
 from avalanche.models import IncrementalClassifier
 from avalanche.training.supervised import Replay
-from avalanche_images import accuracy, benchmark
-from probe import Probe
+from avalanche_images import carry_out
 
 
 def strategy(network: str) -> Any:
@@ -43,19 +40,5 @@ def strategy(network: str) -> Any:
     )
 
 
-def main(network: str, folder: Path) -> workload.Result:
-    warnings.simplefilter("ignore")  # its replay calls what it has deprecated itself
-    probe = Probe()
-    torch.manual_seed(workload.SEED)
-    stream, learner = benchmark(workload.Data.load(folder)), strategy(network)
-    return probe.measure(
-        stream.train_stream,
-        lambda experience: learner.train(experience, num_workers=0),
-        lambda _: accuracy(learner.eval(stream.test_stream, num_workers=0)),
-    )
-
-
 if __name__ == "__main__":
-    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
-        measured = main(sys.argv[1], Path(sys.argv[2]))
-    measured.print()
+    carry_out(Path(sys.argv[2]), functools.partial(strategy, sys.argv[1]))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def channels_last(images: Tensor) -> bool:
+def is_channels_last(images: Tensor) -> bool:
     """Whether images (N, C, H, W) lie channels last; true also where both layouts are the same."""
     return images.is_contiguous(memory_format=torch.channels_last)
 
@@ -18,12 +18,12 @@ def channels_last(images: Tensor) -> bool:
 def interleaved(images: Tensor) -> Tensor:
     """Images (N, C, H, W) as rows of whole pixels, (N, H, W C); a view where they lie channels last."""
     count, channels, height, width = images.shape
-    pixels = images.permute(0, 2, 3, 1) if channels_last(images) else torch.stack(images.unbind(1), -1)
+    pixels = images.permute(0, 2, 3, 1) if is_channels_last(images) else torch.stack(images.unbind(1), -1)
     return pixels.reshape(count, height, width * channels)
 
 
 def pick(column: Tensor, rows: Tensor) -> Tensor:
     """Rows (B,) int64 of a column (N, ...), laid out as the column is."""
-    if column.dim() == 4 and channels_last(column):
+    if column.dim() == 4 and is_channels_last(column):
         return column.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
     return column.index_select(0, rows)  # whole rows; indexing with [] would copy element by element

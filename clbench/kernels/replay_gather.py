@@ -22,8 +22,7 @@ from torch import Tensor
 
 from clbench.kernels.dispatch import by_triton
 from clbench.kernels.draws import Draws, Given, check_draws, drawn
-from clbench.kernels.layout import channels_last as lies_last
-from clbench.kernels.layout import interleaved, pick
+from clbench.kernels.layout import interleaved, is_channels_last, pick
 from clbench.kernels.library import empty_images, register
 from clbench.kernels.normalise import affine, check_images, kind, normalised
 from clbench.space import require
@@ -100,7 +99,7 @@ def crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
         (N, C, H, W), the same dtype, laid out as the images are.
     """
     count, channels, height, width = images.shape
-    last = lies_last(images)
+    last = is_channels_last(images)
     planes, unit = (interleaved(images)[:, None], channels) if last else (images, 1)
     parts, long, tall, wide = planes.shape[1], width * unit, height + 2 * padding, (width + 2 * padding) * unit
     corners = offsets[0] * wide + offsets[1] * unit

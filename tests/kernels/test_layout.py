@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clbench.augment import ImageTransform
-from clbench.kernels.layout import channels_last, interleaved, pick
+from clbench.kernels.layout import interleaved, is_channels_last, pick
 from clbench.table import Source
 
 SHAPES = [(6, 3, 5, 7), (6, 1, 4, 4), (6, 4, 1, 3)]
@@ -19,7 +19,7 @@ def test_picked_rows_lie_as_the_column_does(shape: tuple[int, ...]) -> None:
     images, rows = stored(shape), torch.tensor([4, 0, 4])
     last = images.contiguous(memory_format=torch.channels_last)
     assert torch.equal(pick(last, rows), images[rows])
-    assert channels_last(pick(last, rows))
+    assert is_channels_last(pick(last, rows))
     assert pick(images, rows).is_contiguous()
     labels = torch.arange(6)
     assert pick(labels, rows).tolist() == [4, 0, 4]
